@@ -1,0 +1,75 @@
+"""The tables that expectations are put on beside the manifest: one row a category, one row a data set."""
+
+from typing import TYPE_CHECKING
+
+from flawline.data.layouts import GOOD
+from flawline.settings import DataSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BOTH = "train and test"
+
+
+def category_table(manifest: "pd.DataFrame", data: DataSettings) -> "pd.DataFrame":
+    """One row a category: key (`dataset/category`), trains, tests, good_train, good_test, anomalous."""
+    import pandas as pd
+
+    rows = []
+    for (dataset, category), part in manifest.groupby(["dataset", "category"], sort=True):
+        good = part["defect"] == GOOD
+        test = part["split"] == "test"
+        rows.append(
+            {
+                "key": f"{dataset}/{category}",
+                "trains": dataset in data.train,
+                "tests": dataset in data.test,
+                "good_train": int((good & ~test).sum()),
+                "good_test": int((good & test).sum()),
+                "anomalous": int((~good & test).sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def dataset_table(manifest: "pd.DataFrame", data: DataSettings) -> "pd.DataFrame":
+    """One row a data set: key, role (`train`, `test` or `train and test`), masks (number of mask files)."""
+    import pandas as pd
+
+    masks = manifest[manifest["mask"].notna()].groupby("dataset").size()
+    rows = [
+        {
+            "key": name,
+            "role": BOTH
+            if name in data.train and name in data.test
+            else ("train" if name in data.train else "test"),
+            "masks": int(masks.get(name, 0)),
+        }
+        for name in data.all
+    ]
+    return pd.DataFrame(rows)
+
+
+def sets_with_masks(manifest: "pd.DataFrame") -> list[str]:
+    """Data sets with at least one mask: there every anomalous test image must have one."""
+    return sorted(set(manifest.loc[manifest["mask"].notna(), "dataset"]))
+
+
+def leaks(images: "pd.DataFrame", train_sets: list[str], test_sets: list[str]) -> "pd.Series":
+    """Which images stand on both sides.
+
+    Args:
+        images: columns dataset, split, sha256 (empty: not read, never a leak).
+        train_sets: data sets whose training split trains.
+        test_sets: data sets whose test split tests.
+
+    Returns:
+        bool, aligned with `images`: True where the same content is in the training and the test split of one
+        data set, or in a training split of `train_sets` and a test split of `test_sets`.
+    """
+    read = images["sha256"] != ""
+    sides = images.groupby(["dataset", "sha256"])["split"].transform("nunique")
+    trains = images["dataset"].isin(train_sets) & (images["split"] == "train")
+    tests = images["dataset"].isin(test_sets) & (images["split"] == "test")
+    crossed = set(images.loc[trains, "sha256"]) & set(images.loc[tests, "sha256"])
+    return read & ((sides > 1) | ((trains | tests) & images["sha256"].isin(crossed)))

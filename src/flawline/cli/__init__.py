@@ -1,0 +1,13 @@
+"""The command line: parse, call, print. Each file holds the commands of one theme.
+
+Nothing heavier than typer and rich is imported before a command runs (tests/test_cli.py holds that).
+"""
+
+
+def main() -> None:
+    """Entry point of the console script: runs the command line and exits with its code."""
+    import sys
+
+    from flawline.cli.app import run
+
+    sys.exit(run(sys.argv[1:]))

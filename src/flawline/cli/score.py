@@ -1,0 +1,65 @@
+"""`flawline score`: scores and heat maps of images, with any prompt set."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flawline.cli.environment import here
+from flawline.errors import FlawlineError
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="Prompt sets")(score)
+
+
+def score(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH", help="Images, or folders to search for images.")
+    ],
+    prompts: Annotated[
+        str, typer.Option(metavar="REF", help="Alias or version in the registry, or a prompt-set folder.")
+    ] = "champion",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for scores.csv and overlays (image beside heat map)."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list and nothing else.")] = False,
+) -> None:
+    """Score images; a bad image is named and left out, and the exit code is then 2."""
+    from dataclasses import asdict
+
+    from flawline.cli import scoring
+    from flawline.detector import Detector
+    from flawline.track import registry
+
+    images, problems = scoring.find_images(paths)
+    if not images:
+        raise FlawlineError("; ".join(problems), "name images, or a folder with images")
+    workspace, settings = here()
+    detector = Detector.open(registry.resolve(workspace, settings, prompts), workspace.root)
+    limits = (settings.features.batch, settings.data.max_pixels)
+    rows = list(scoring.score_images(detector, images, *limits, out, problems))
+    if out is not None and rows:
+        scoring.write_csv(out / "scores.csv", rows)
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        _show(rows, out)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if problems:
+        raise typer.Exit(2)
+
+
+def _show(rows: list, out: Path | None) -> None:
+    from flawline.cli.tables import show_table
+
+    show_table(
+        ("image", "score", "threshold", "anomalous", "defect"),
+        ((row.image, row.score, row.threshold, row.is_anomalous, row.defect) for row in rows),
+    )
+    if out is not None and rows:
+        typer.echo(f"written: {out / 'scores.csv'} and {len(rows)} overlays in {out / 'overlays'}")

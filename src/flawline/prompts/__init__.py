@@ -1,0 +1,66 @@
+"""Prompt methods, one file each. A new method is its file, its test and its entry in params.yaml."""
+
+import difflib
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from flawline.errors import FlawlineError
+from flawline.settings import Settings, describe
+
+if TYPE_CHECKING:
+    from flawline.prompts.base import MethodOptions, PromptMethod
+
+_SHARED = {"base", "maps", "sentences", "prompt_set"}
+
+
+def method_names() -> list[str]:
+    """All methods: the modules of this package that are not shared pieces, sorted."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _SHARED)
+
+
+def method_class(name: str) -> "type[PromptMethod]":
+    """The class of a method.
+
+    Raises:
+        FlawlineError: there is no such method.
+    """
+    names = method_names()
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(names)}"
+        raise FlawlineError(f"params.yaml: methods.{name} is no method", hint)
+    found: type[PromptMethod] = importlib.import_module(f"{__name__}.{name}").Method
+    return found
+
+
+def method_options(name: str, raw: dict[str, Any]) -> "MethodOptions":
+    """Validate a method's section of params.yaml.
+
+    Raises:
+        FlawlineError: a wrong type, an unknown key or an impossible value; the message names the key.
+    """
+    try:
+        return method_class(name).Options.model_validate(raw)
+    except ValidationError as error:
+        raise FlawlineError(
+            f"params.yaml: methods.{name}.{describe(error)}", "fix the key; docs/params.md lists them all"
+        ) from error
+
+
+def validate_methods(settings: Settings) -> None:
+    """Check every described method's options and that its image path exists.
+
+    Raises:
+        FlawlineError: the first fault found.
+    """
+    for name, raw in sorted(settings.methods.items()):
+        path = method_options(name, raw).image_path
+        if path not in settings.features.paths:
+            known = ", ".join(sorted(settings.features.paths))
+            raise FlawlineError(
+                f"params.yaml: methods.{name}.image_path: no '{path}' in features.paths",
+                f"choose from {known}",
+            )

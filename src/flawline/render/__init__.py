@@ -1,0 +1,1 @@
+"""Procedural pictures of industrial surfaces and parts: the sample data and the tiny CLIP's training pairs."""

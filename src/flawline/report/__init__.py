@@ -1,0 +1,1 @@
+"""One self-contained page that shows what ran, what came out, and why which prompts serve."""

@@ -1,0 +1,205 @@
+"""params.yaml, read strictly: a wrong type, an unknown key or an impossible value ends with one clear line.
+
+Method options are validated by the method's own file (flawline.prompts), because only it knows them.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from flawline.errors import FlawlineError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=64)]
+
+
+class Strict(BaseModel):
+    """Frozen, no unknown keys, no silent conversions (an int where a float stands is fine)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataSettings(Strict):
+    """Which data sets train and which test; both are folders below data/."""
+
+    train: Annotated[list[Name], Field(min_length=1)]
+    test: Annotated[list[Name], Field(min_length=1)]
+    max_pixels: Annotated[int, Field(ge=1024)] = 50_000_000
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> "DataSettings":
+        for key in ("train", "test"):
+            names = getattr(self, key)
+            if len(set(names)) < len(names):
+                raise ValueError(f"data.{key} names a data set twice")
+        return self
+
+    @property
+    def all(self) -> list[str]:
+        """Every named data set once, sorted."""
+        return sorted({*self.train, *self.test})
+
+
+class ChecksSettings(Strict):
+    min_good: Annotated[int, Field(ge=1)] = 8
+    min_side: Annotated[int, Field(ge=8)] = 64
+    max_side: Annotated[int, Field(ge=64)] = 8192
+
+
+class BackboneSettings(Strict):
+    """The frozen CLIP: an open_clip architecture and where its weights come from."""
+
+    name: str
+    weights: str
+    image_size: Annotated[int, Field(ge=16, le=2048)] | None = None
+    seed: int = 0
+
+
+class ImagePath(Strict):
+    """How patch features are read from the image tower. `radius: null` means no locality mask."""
+
+    attention: Literal["plain", "qk", "vv"] = "plain"
+    first_block: Annotated[int, Field(ge=1)] = 1
+    radius: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ImagePath":
+        if self.attention == "plain" and (self.radius is not None or self.first_block != 1):
+            raise ValueError("attention 'plain' takes neither radius nor first_block")
+        return self
+
+
+class FeatureSettings(Strict):
+    paths: Annotated[dict[Name, ImagePath], Field(min_length=1)]
+    dtype: Literal["float32", "float16"] = "float16"
+    batch: Annotated[int, Field(ge=1)] = 32
+
+
+class SynthSettings(Strict):
+    """Synthetic anomalies (OAGM): see flawline.synth."""
+
+    variants: Annotated[int, Field(ge=1)] = 3
+    seed: int = 0
+    object_mask: Literal["clip", "otsu", "whole"] = "clip"
+    full_object_share: Fraction = 0.1
+    area: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
+        default_factory=lambda: [0.01, 0.2]
+    )
+    noises: dict[str, Annotated[float, Field(ge=0)]]
+    opacity: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
+        default_factory=lambda: [0.5, 1.0]
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SynthSettings":
+        for key in ("area", "opacity"):
+            low, high = getattr(self, key)
+            if not 0 < low <= high <= 1:
+                raise ValueError(f"synth.{key} must be [low, high] with 0 < low <= high <= 1")
+        if sum(self.noises.values()) <= 0:
+            raise ValueError("synth.noises needs at least one weight above 0")
+        return self
+
+
+class TuneSettings(Strict):
+    methods: Annotated[list[Name], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    threshold_quantile: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
+class EvaluateSettings(Strict):
+    map_size: Annotated[int, Field(ge=16)] | None = None
+    pro_limit: Annotated[float, Field(gt=0, le=1)] = 0.3
+    bootstrap: Annotated[int, Field(ge=100)] = 1000
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    bins: Annotated[int, Field(ge=64)] = 1024
+    overlays: Annotated[int, Field(ge=0)] = 4
+    seed: int = 0
+
+
+class GateSettings(Strict):
+    """When a challenger replaces the champion: see flawline.track.gate."""
+
+    metrics: Annotated[list[Literal["image_auroc", "pixel_auroc"]], Field(min_length=1)]
+    better_in: Literal["image_auroc", "pixel_auroc"] = "image_auroc"
+    margin: Annotated[float, Field(ge=0, lt=0.5)] = 0.02
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+    baseline: Name = "words"
+    seed: int = 0
+
+
+class TrackSettings(Strict):
+    experiment: str = "flawline"
+    model: Name = "flawline"
+    uri: str | None = None
+
+
+class Settings(Strict):
+    """All of params.yaml."""
+
+    data: DataSettings
+    checks: ChecksSettings
+    backbone: BackboneSettings
+    features: FeatureSettings
+    synth: SynthSettings
+    methods: dict[Name, dict[str, Any]]
+    tune: TuneSettings
+    evaluate: EvaluateSettings
+    gate: GateSettings
+    track: TrackSettings
+
+    @model_validator(mode="after")
+    def _methods_are_described(self) -> "Settings":
+        for method in self.tune.methods:
+            if method not in self.methods:
+                known = ", ".join(sorted(self.methods))
+                raise ValueError(
+                    f"tune.methods names '{method}', which methods: does not describe (it has {known})"
+                )
+        if self.gate.better_in not in self.gate.metrics:
+            raise ValueError("gate.better_in must be one of gate.metrics")
+        return self
+
+
+def load_settings(path: Path) -> Settings:
+    """Read params.yaml.
+
+    Raises:
+        FlawlineError: the file is missing, is not YAML, or holds a wrong value; the message names the key.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        raw = YAML(typ="safe", pure=True).load(Path(path))
+    except FileNotFoundError as error:
+        raise FlawlineError(f"{path} is missing", "run inside a flawline checkout") from error
+    except YAMLError as error:
+        raise FlawlineError(
+            f"{path} is not valid YAML: {' '.join(str(error).split())}", "fix that line"
+        ) from error
+    return parse_settings(raw, str(path))
+
+
+def parse_settings(raw: object, source: str = "params.yaml") -> Settings:
+    """Validate an already parsed mapping; `source` is named in errors."""
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        raise FlawlineError(
+            f"{source}: {describe(error)}", "fix the key; docs/params.md lists them all"
+        ) from error
+
+
+def describe(error: ValidationError) -> str:
+    """The first few faults of a pydantic error on one line, each with its dotted key and the value given."""
+    faults = []
+    for item in error.errors()[:3]:
+        key = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+        message = item["msg"].removeprefix("Value error, ")
+        given = "" if item["type"] in {"missing", "value_error"} else f" (got {item['input']!r})"
+        faults.append(f"{key}: {message}{given}")
+    more = len(error.errors()) - len(faults)
+    return "; ".join(faults) + (f"; and {more} more" if more > 0 else "")

@@ -1,0 +1,89 @@
+"""Stage `features`: frozen CLIP features of one data set, training part or test part."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from flawline.clip.backbone import load_backbone
+from flawline.clip.image_path import check_paths
+from flawline.determinism import make_torch_deterministic
+from flawline.errors import FlawlineError
+from flawline.features.encode import Item, encode_items
+from flawline.features.store import INDEX_COLUMNS, write_features
+from flawline.files import inside, read_parquet, sha256_file
+from flawline.settings import Settings
+from flawline.workspace import Workspace
+
+
+def run(workspace: Workspace, settings: Settings, part: str, dataset: str) -> None:
+    """Write out/features/<part>/<dataset>/.
+
+    Args:
+        workspace: where everything lies.
+        settings: `features` and `backbone` count.
+        part: `train`: the good training images, then the synthetic ones of out/synth/<dataset>, with masks;
+            `test`: the test split.
+        dataset: a folder below data/.
+
+    Raises:
+        FlawlineError: no such part or data set, no images, an image with a problem, a missing synthetic set.
+    """
+    if part not in ("train", "test"):
+        raise FlawlineError(f"there is no part '{part}'", "the parts are train and test")
+    make_torch_deterministic(settings.backbone.seed)
+    real = _real_rows(read_parquet(workspace.manifest), part, dataset)
+    index, items = real, [Item(inside(workspace.data, image)) for image in real["image"]]
+    if part == "train":
+        synthetic, more = _synthetic_rows(workspace.synth(dataset))
+        index, items = pd.concat([real, synthetic], ignore_index=True), items + more
+    index = index.assign(row=range(len(index))).astype({"row": "int64", "label": "int8", "synthetic": "bool"})
+
+    backbone = load_backbone(settings.backbone, workspace.root)
+    check_paths(backbone, settings.features.paths)
+    folder = workspace.features(part, dataset)
+    with write_features(folder, index, backbone, settings.features, with_masks=part == "train") as arrays:
+        what = f"features of {dataset}"
+        encode_items(items, backbone, settings.features, arrays, what, settings.data.max_pixels)
+
+
+def _real_rows(manifest: pd.DataFrame, part: str, dataset: str) -> pd.DataFrame:
+    """Index rows of the manifest's images of this part, in the manifest's order."""
+    rows = manifest[(manifest["dataset"] == dataset) & (manifest["split"] == part)]
+    if part == "train":
+        rows = rows[rows["label"] == 0]
+    if rows.empty:
+        kind = "good training" if part == "train" else "test"
+        raise FlawlineError(
+            f"{dataset}: the manifest lists no {kind} images", "check data/ and params.yaml (data:)"
+        )
+    bad = rows[rows["problem"].notna()]
+    if len(bad):
+        first = bad.iloc[0]
+        raise FlawlineError(
+            f"{first['image']}: {first['problem']} (one of {len(bad)} unusable images of {dataset})",
+            "`flawline data check` names them all",
+        )
+    return rows.assign(row=0, synthetic=False)[INDEX_COLUMNS].reset_index(drop=True)
+
+
+def _synthetic_rows(folder: Path) -> tuple[pd.DataFrame, list[Item]]:
+    """Index rows of a synthetic set: image and mask are relative to its folder, the noise is the defect."""
+    table = read_parquet(folder / "index.parquet").sort_values("file", kind="stable").reset_index(drop=True)
+    images = [f"images/{name}" for name in table["file"]]
+    masks = [f"masks/{name}" for name in table["file"]]
+    rows = pd.DataFrame(
+        {
+            "row": 0,
+            "image": images,
+            "category": table["category"],
+            "defect": table["noise"],
+            "label": 1,
+            "mask": masks,
+            "sha256": [sha256_file(inside(folder, image)) for image in images],
+            "synthetic": True,
+        }
+    )
+    items = [
+        Item(inside(folder, image), inside(folder, mask)) for image, mask in zip(images, masks, strict=True)
+    ]
+    return rows[INDEX_COLUMNS], items

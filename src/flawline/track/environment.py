@@ -1,0 +1,42 @@
+"""Environment of the embedded services: quiet, offline, inside the workspace; set before their import."""
+
+import os
+from pathlib import Path
+
+from flawline.workspace import Workspace
+
+# `true`, not `1`: MLflow accepts only that spelling.
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # The flow prints its own lines, and a refused input is one line, not Prefect's traceback of it. Prefect's
+    # own log (the UI, the database) keeps everything.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+}
+
+
+def prepare(workspace: Workspace) -> None:
+    """Set what is not set yet in this process, for itself and its children.
+
+    Must run before the first import of prefect, which reads its settings once. Where PREFECT_API_URL names a
+    server, that server is used and PREFECT_HOME stays the user's; otherwise Prefect's own database lies
+    below .state/.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if "PREFECT_API_URL" not in os.environ:
+        os.environ.setdefault("PREFECT_HOME", str(prefect_home(workspace)))
+        prefect_home(workspace).mkdir(parents=True, exist_ok=True)
+
+
+def prefect_home(workspace: Workspace) -> Path:
+    """Folder of the embedded Prefect database and profiles."""
+    return workspace.state / "prefect"

@@ -1,0 +1,234 @@
+"""DVC as the flow sees it: which stages there are, which must run, and running one.
+
+Asking happens in this process, running in a `dvc repro --single-item` of its own. In-process runs would save
+about 0.9 s a stage, but there a stage's output can only be captured by redirecting this process' own file
+descriptors, where Prefect's log handlers write as well; and a process group of its own can be stopped whole.
+Unchanged stages cost nothing either way: one status call tells them all.
+"""
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from flawline.errors import ChecksFailed, FlawlineError
+from flawline.workspace import Workspace
+
+Outcome = Literal["ran", "restored", "unchanged"]
+REFUSED = 2  # the exit code of a FlawlineError
+_EXITED = re.compile(r"exited with (-?\d+)")
+_BUSY = ("Unable to acquire lock", "it is being blocked by")
+_STOP_SECONDS = 10
+
+
+class Busy(Exception):
+    """Another DVC process holds a lock: worth another try."""
+
+
+class StageCrashed(Exception):
+    """A stage ended without a clear message of its own (killed, out of memory, a bug): worth another try."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of DVC's graph, matrix cells resolved."""
+
+    name: str
+    upstream: tuple[str, ...]
+    deps: tuple[str, ...]
+    command: bool  # False for a .dvc file: running it records changed data
+
+
+def stages(workspace: Workspace) -> list[Stage]:
+    """All stages of dvc.yaml and the .dvc files, each after what it needs, in the order of `dvc repro`."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.repo.reproduce import get_active_graph, plan_repro
+
+    try:
+        with _quiet(), Repo(str(workspace.root)) as repo:
+            graph = get_active_graph(repo.index.graph)
+            return [
+                Stage(
+                    name=_name(node, workspace.root),
+                    upstream=tuple(sorted(_name(up, workspace.root) for up in graph.successors(node))),
+                    deps=tuple(sorted(_relative(dep.fs_path, workspace.root) for dep in node.deps)),
+                    command=bool(node.cmd),
+                )
+                for node in plan_repro(graph)
+            ]
+    except DvcException as error:
+        raise _dvc_error(error) from error
+
+
+def stale(workspace: Workspace, names: Collection[str] = ()) -> set[str]:
+    """Names of the stages whose files differ from dvc.lock now (all stages, or only those of `names`).
+
+    A stage behind a stale one is not in the set until its dependencies have really changed.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with _quiet(), Repo(str(workspace.root)) as repo, repo.lock:
+            named = [(_name(node, workspace.root), node) for node in repo.index.stages]
+            return {name for name, node in named if (not names or name in names) and node.status()}
+    except DvcException as error:
+        raise _dvc_error(error) from error
+
+
+def after_decision(all_stages: Collection[Stage], decisions: str = "decisions") -> set[str]:
+    """Names of the stages that read decisions/, directly or through others: they run after the gate."""
+    late = {
+        s.name for s in all_stages if any(d == decisions or d.startswith(decisions + "/") for d in s.deps)
+    }
+    for stage in all_stages:  # in order: upstream comes first
+        if late.intersection(stage.upstream):
+            late.add(stage.name)
+    return late
+
+
+def log_file(workspace: Workspace, name: str) -> Path:
+    """Where the output of a stage's last run is kept."""
+    return workspace.state / "logs" / f"{re.sub(r'[^A-Za-z0-9_.@-]', '_', name)}.log"
+
+
+def run(
+    workspace: Workspace,
+    name: str,
+    *,
+    force: bool = False,
+    on_line: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """`dvc repro --single-item name`: run one stage if it has to, and say what happened.
+
+    Args:
+        workspace: where.
+        name: the stage as dvc names it, for example `tune@human_free-castings-0`.
+        force: run even where nothing changed.
+        on_line: called with every line of output (the command's and DVC's); all go to `log_file` as well.
+
+    Raises:
+        ChecksFailed, FlawlineError: the stage refused its input (exit code 2) or DVC cannot run it.
+        Busy: a DVC lock is held. StageCrashed: any other end.
+    """
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", *(["--force"] if force else []), name]
+    code, lines = _captured(command, workspace, log_file(workspace, name), on_line)
+    text = "\n".join(lines)
+    if code == 0:
+        if f"Running stage '{name}'" in text or "Verifying data sources" in text:
+            return "ran"
+        return "restored" if "is cached - skipping run" in text else "unchanged"
+    if any(sign in text for sign in _BUSY):
+        raise Busy(f"a DVC lock is held while {name} should run: {_last(lines)}")
+    exited = _EXITED.findall(text)
+    if not exited and code > 0:
+        raise FlawlineError(f"DVC cannot run {name}: {_last(lines)}", f"see {log_file(workspace, name)}")
+    if exited and int(exited[-1]) == REFUSED:
+        kind = ChecksFailed if name.split("@")[0] == "checks" else FlawlineError
+        raise kind(_own_last(lines) or f"stage {name} refused its input")
+    how = f"exited with {exited[-1]}" if exited else f"dvc was killed by signal {-code}"
+    raise StageCrashed(f"stage {name} {how}: {_own_last(lines)} (all of it: {log_file(workspace, name)})")
+
+
+def _captured(
+    command: list[str], workspace: Workspace, log: Path, on_line: Callable[[str], None]
+) -> tuple[int, list[str]]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # dvc.yaml calls `flawline`, which a shell without the activated environment would not find.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    lines: list[str] = []
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            command,
+            cwd=workspace.root,
+            env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+        try:
+            assert process.stdout is not None
+            for raw in process.stdout:
+                line = raw.rstrip()
+                file.write(line + "\n")
+                file.flush()
+                if line:
+                    lines.append(line)
+                    on_line(line)
+            return process.wait(), lines
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """End the whole process group if this call is left early (Ctrl-C, a cancelled flow run)."""
+    if process.poll() is not None:
+        return
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _last(lines: list[str]) -> str:
+    return lines[-1].removeprefix("ERROR: ") if lines else "no output"
+
+
+def _own_last(lines: list[str]) -> str:
+    """The last line the command itself wrote: DVC's come after it."""
+    own = [
+        line for line in lines if not line.startswith(("ERROR: failed to reproduce", "Running stage", "> "))
+    ]
+    return own[-1].removeprefix("error: ") if own else ""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    logger = logging.getLogger("dvc")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # silences its progress bars as well
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _name(node: Any, root: Path) -> str:
+    """A stage's name as seen from the workspace; DVC's `addressing` depends on the working directory."""
+    file = _relative(str(Path(node.path).resolve()), root)
+    name = getattr(node, "name", None)
+    if name is None:
+        return file
+    return str(name) if file == "dvc.yaml" else f"{file}:{name}"
+
+
+def _relative(path: str, root: Path) -> str:
+    try:
+        return Path(path).relative_to(root).as_posix()
+    except ValueError:
+        return path
+
+
+def _dvc_error(error: Exception) -> Exception:
+    from dvc.lock import LockError
+
+    if isinstance(error, LockError):
+        return Busy(str(error))
+    return FlawlineError(
+        f"DVC: {' '.join(str(error).split())}", "mend dvc.yaml, dvc.lock or the .dvc file it names"
+    )

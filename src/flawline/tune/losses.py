@@ -1,0 +1,52 @@
+"""Losses that methods share, by the name a tuning stage gives them.
+
+Inputs are probabilities, as in the released code of AnomalyCLIP, FAPrompt and DAPO. Dimensions: B images,
+C classes (0 = good), S pixels a side of the masks.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flawline.prompts.base import Batch, Prediction
+from flawline.prompts.maps import upsample
+
+_FOCAL_SMOOTHING = 1e-5
+
+
+def image_ce(image: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the image's anomaly probability [B, C] against labels 0/1 [B]."""
+    anomalous = (1 - image[:, 0]).clamp(1e-6, 1 - 1e-6)
+    return F.binary_cross_entropy(anomalous, labels.float())
+
+
+def focal(maps: Tensor, masks: Tensor, gamma: float = 2.0) -> Tensor:
+    """Focal loss (Lin et al. 2017, eq. 4, no class weights) of anomaly maps [B, S, S] against masks [B, S, S]."""
+    target = masks.float().clamp(_FOCAL_SMOOTHING, 1 - _FOCAL_SMOOTHING)
+    right = target * maps + (1 - target) * (1 - maps) + _FOCAL_SMOOTHING
+    return (-((1 - right).clamp(min=0) ** gamma) * right.log()).mean()
+
+
+def dice(maps: Tensor, masks: Tensor) -> Tensor:
+    """1 - (2·overlap + 1)/(sum + 1) an image, averaged over the batch."""
+    a, b = maps.flatten(1), masks.float().flatten(1)
+    return (1 - (2 * (a * b).sum(1) + 1) / (a.sum(1) + b.sum(1) + 1)).mean()
+
+
+def shared_losses(names: set[str], batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
+    """Those of `image_ce`, `focal` and `dice` that are named; dice counts anomalous and good pixels alike."""
+    found: dict[str, Tensor] = {}
+    if "image_ce" in names:
+        found["image_ce"] = image_ce(prediction.image, batch.labels)
+    if names & {"focal", "dice"}:
+        maps = upsample(1 - prediction.patches[..., 0], batch.masks.shape[-1])
+        if "focal" in names:
+            found["focal"] = focal(maps, batch.masks)
+        if "dice" in names:
+            found["dice"] = dice(maps, batch.masks) + dice(1 - maps, ~batch.masks)
+    return found
+
+
+def total(weights: dict[str, float], terms: dict[str, Tensor]) -> Tensor:
+    """Weighted sum of the terms that a stage names."""
+    return torch.stack([weight * terms[name] for name, weight in sorted(weights.items())]).sum()

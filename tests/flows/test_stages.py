@@ -1,0 +1,148 @@
+"""Stages as tasks, on a DVC line of a few shell commands."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import small_line
+from flows.stages import run_stages
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.runtime import flow_run
+
+from flawline.errors import FlawlineError
+from flawline.track import pipeline
+from flawline.track.pipeline import StageCrashed
+from flawline.workspace import Workspace
+from flows import stages
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+RUN_IDS: list[str] = []
+
+
+@flow(name="only stages")
+def only_stages(root: str, force: bool = False) -> dict[str, str]:
+    RUN_IDS.append(str(flow_run.id))
+    workspace = Workspace(Path(root))
+    return run_stages(workspace, pipeline.stages(workspace), force)
+
+
+def repo(root: Path, text: str) -> Workspace:
+    (root / "dvc.yaml").write_text(text)
+    (root / "source").write_text("x\n")
+    small_line.init_dvc(root)
+    return Workspace(root)
+
+
+TWO = """\
+stages:
+  make: {cmd: "echo make >> ran.txt; cut -c1 source > a", deps: [source], outs: [a]}
+  use: {cmd: "echo use >> ran.txt; echo heard this; cat a > b", deps: [a], outs: [b]}
+"""
+
+
+def ran(workspace: Workspace) -> list[str]:
+    path = workspace.root / "ran.txt"
+    return path.read_text().split() if path.exists() else []
+
+
+def test_each_stage_is_a_task_and_a_second_run_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = repo(tmp_path, TWO)
+    assert only_stages(str(tmp_path)) == {"make": "ran", "use": "ran"}
+    assert "heard this" in capsys.readouterr().err
+    assert task_names() == ["dvc: make", "dvc: use"]
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "run", lambda *a, **k: pytest.fail("a subprocess for nothing"))
+        assert only_stages(str(tmp_path)) == {"make": "unchanged", "use": "unchanged"}
+    assert task_names() == ["dvc: make", "dvc: use"]
+    assert ran(workspace) == ["make", "use"]
+    assert only_stages(str(tmp_path), force=True) == {"make": "ran", "use": "ran"}
+
+
+def task_names() -> list[str]:
+    """Of the last flow run, as the Prefect API knows them."""
+    wanted = FlowRunFilter(id=FlowRunFilterId(any_=[RUN_IDS[-1]]))
+    for _ in range(50):  # task runs reach the API as events, a moment later
+        with get_client(sync_client=True) as client:
+            names = sorted(run.name for run in client.read_task_runs(flow_run_filter=wanted))
+        if len(names) == 2:
+            break
+        time.sleep(0.2)
+    return names
+
+
+def test_what_follows_an_equal_output_does_not_run(tmp_path: Path) -> None:
+    workspace = repo(tmp_path, TWO)
+    only_stages(str(tmp_path))
+    (tmp_path / "source").write_text("xyz\n")
+    assert only_stages(str(tmp_path)) == {"make": "ran", "use": "unchanged"}
+    (tmp_path / "source").write_text("yyy\n")
+    assert only_stages(str(tmp_path)) == {"make": "ran", "use": "ran"}
+    assert ran(workspace) == ["make", "use", "make", "make", "use"]
+
+
+def single(root: Path, command: str) -> Workspace:
+    return repo(
+        root, f"stages:\n  only:\n    cmd: >-\n      echo only >> ran.txt; {command}\n    outs: [out]\n"
+    )
+
+
+def test_a_refused_input_is_not_tried_again(tmp_path: Path) -> None:
+    workspace = single(tmp_path, "echo 'error: bad.png is empty' >&2; exit 2")
+    with pytest.raises(FlawlineError, match=r"^bad\.png is empty$"):
+        only_stages(str(tmp_path))
+    assert ran(workspace) == ["only"]
+
+
+def test_a_crash_is_tried_once_more(tmp_path: Path) -> None:
+    workspace = single(tmp_path, "test $(wc -l < ran.txt) -ge 2 && touch out")
+    assert only_stages(str(tmp_path)) == {"only": "ran"}
+    assert ran(workspace) == ["only", "only"]
+
+
+def test_but_not_for_ever(tmp_path: Path) -> None:
+    workspace = single(tmp_path, "exit 1")
+    with pytest.raises(StageCrashed, match="exited with 1"):
+        only_stages(str(tmp_path))
+    assert ran(workspace) == ["only", "only"]
+
+
+def test_a_lock_is_waited_for(tmp_path: Path) -> None:
+    """Held longer than DVC's own three seconds of patience."""
+    from dvc.repo import Repo
+
+    workspace = single(tmp_path, "touch out")
+    held = Repo(str(tmp_path))
+    took = threading.Event()
+
+    def hold() -> None:
+        with held.lock:
+            took.set()
+            time.sleep(6)
+
+    found = pipeline.stages(workspace)
+
+    @flow
+    def blocked() -> str:
+        thread = threading.Thread(target=hold)
+        thread.start()
+        took.wait(10)
+        outcome = stages.dvc_stage(str(tmp_path), found[0].name, False)
+        thread.join()
+        return outcome
+
+    assert blocked() == "ran"
+    held.close()
+    assert ran(workspace) == ["only"]
+
+
+def test_the_stages_after_a_failed_one_do_not_run(tmp_path: Path) -> None:
+    text = TWO.replace("cut -c1 source > a", "exit 2")
+    workspace = repo(tmp_path, text)
+    with pytest.raises(FlawlineError):
+        only_stages(str(tmp_path))
+    assert ran(workspace) == ["make"] and not (tmp_path / "b").exists()

@@ -1,0 +1,86 @@
+import dataclasses
+
+import pytest
+import torch
+
+from flawline.clip.backbone import Backbone
+from flawline.errors import FlawlineError
+from flawline.prompts.base import TuningStage
+from flawline.prompts.human_free import HumanFree, HumanFreeOptions
+from flawline.tune.loop import TuningData, _balanced, tune
+
+
+def _tuned(tiny: Backbone, data: TuningData, **options: object) -> tuple[HumanFree, list]:
+    defaults = {"context_tokens": 4, "epochs": 4, "batch": 16, "learning_rate": 0.05}
+    method = HumanFree(tiny, HumanFreeOptions(image_path="laa", **(defaults | options)), 0)  # type: ignore[arg-type]
+    return method, tune(method, data, seed=0)
+
+
+def _state(method: HumanFree) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in method.state_dict().values()])
+
+
+def test_tuning_separates_defects_that_it_never_saw_named(tiny: Backbone, data: TuningData) -> None:
+    method, curve = _tuned(tiny, data, guidance="none", epochs=15)
+    totals = [value for _, _, quantity, value in curve if quantity == "total"]
+    assert sum(totals[-3:]) < 0.7 * sum(totals[:3])
+    scores, maps = method.score(data.cls, data.patches.float(), data.nouns, 64)
+    assert float(scores[data.labels == 1].mean()) > float(scores[data.labels == 0].mean())
+    assert float(maps[data.masks].mean()) > float(maps[~data.masks].mean())
+
+
+def test_same_seed_same_prompts_to_the_bit(tiny: Backbone, data: TuningData) -> None:
+    assert torch.equal(_state(_tuned(tiny, data)[0]), _state(_tuned(tiny, data)[0]))
+
+
+def test_weight_zero_equals_no_guidance_to_the_bit(tiny: Backbone, data: TuningData) -> None:
+    free, _ = _tuned(tiny, data, guidance="none")
+    unweighted, _ = _tuned(tiny, data, guidance="projection", guidance_weight=0.0)
+    guided, curve = _tuned(tiny, data, guidance="projection", guidance_weight=1.0)
+    assert torch.equal(_state(free), _state(unweighted))
+    assert any(value > 0 for _, _, quantity, value in curve if quantity == "guided")
+    assert not torch.equal(_state(free), _state(guided))
+
+
+def test_guidance_as_a_loss_is_another_thing_than_projection(tiny: Backbone, data: TuningData) -> None:
+    assert not torch.equal(
+        _state(_tuned(tiny, data, guidance="loss")[0]), _state(_tuned(tiny, data, guidance="projection")[0])
+    )
+
+
+def test_only_what_the_stage_names_trains(tiny: Backbone, data: TuningData, monkeypatch) -> None:
+    method = HumanFree(tiny, HumanFreeOptions(image_path="laa", epochs=1, batch=16, context_tokens=4), 0)
+    stage = dataclasses.replace(method.stages()[0], trains=("contexts.defective",))
+    monkeypatch.setattr(method, "stages", lambda: [stage])
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    tune(method, data, 0)
+    assert torch.equal(method.contexts["good"], before["contexts.good"])
+    assert not torch.equal(method.contexts["defective"], before["contexts.defective"])
+
+
+def test_a_stage_that_trains_nothing_is_refused(tiny: Backbone, data: TuningData, monkeypatch) -> None:
+    method = HumanFree(tiny, HumanFreeOptions(image_path="laa"), 0)
+    stage = TuningStage("typo", ("context_",), 1, 8, 0.1, {"image_ce": 1.0})
+    monkeypatch.setattr(method, "stages", lambda: [stage])
+    with pytest.raises(ValueError, match="trains nothing"):
+        tune(method, data, 0)
+
+
+def test_divergence_is_one_clear_error(tiny: Backbone, data: TuningData) -> None:
+    with pytest.raises(FlawlineError, match=r"diverged.*methods\.human_free\.learning_rate"):
+        _tuned(tiny, dataclasses.replace(data, cls=data.cls * float("nan")))
+
+
+def test_batches_are_half_good_and_show_every_anomaly_once() -> None:
+    labels = torch.tensor([0] * 5 + [1] * 22)
+    seen = []
+    for picked in _balanced(labels, 8, torch.Generator().manual_seed(0)):
+        assert int((labels[picked] == 0).sum()) == int((labels[picked] == 1).sum())
+        seen += picked[labels[picked] == 1].tolist()
+    assert sorted(seen) == list(range(5, 27))
+
+
+def test_curves_name_stage_step_and_every_term(tiny: Backbone, data: TuningData) -> None:
+    _, curve = _tuned(tiny, data)
+    assert {row[2] for row in curve} == {"image_ce", "focal", "dice", "guide", "guided", "total"}
+    assert [row[1] for row in curve if row[2] == "total"] == list(range(4 * 2))
