@@ -17,7 +17,8 @@ from flawline.workspace import Workspace
 _CRASH_TRIES = 2  # a stage that crashed is run once more; a lock is waited for longer
 _DVC_SAYS = (
     "Running stage", "> ", "Updating lock file", "Use `dvc push`", "To track the changes", "\tgit add",
-    "To enable auto staging", "Generating lock file", "Verifying data sources", "ERROR: failed to reproduce",
+    "To enable auto staging", "\tdvc config core.autostage", "Generating lock file", "Verifying data sources",
+    "ERROR: failed to reproduce",
 )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def changed_lines(before: str, after: str) -> list[str]:
         ),
         (
             "synth.noises.paste=0.5",
-            "noises: {gaussian: 1, blocks: 1, stain: 1, shuffle: 1, paste: 0.5, line: 1} # relative weights",
+            "noises: {gaussian: 1, stain: 2, line: 4, dropout: 2, paste: 0.5, shuffle: 1} # relative weights",
         ),
         ("features.paths.laa.radius=null", "laa: {attention: vv, first_block: 1, radius: null}"),
         (

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import small_line
-from flows.retrain import main
 
 from flawline.errors import FlawlineError
 from flawline.files import sha256_file
@@ -21,6 +20,7 @@ from flawline.track.recover import OWNER
 from flawline.track.store import open_store
 from flawline.workspace import Workspace
 from flows import judge as judging
+from flows.retrain import main
 
 ROOT = Path(__file__).resolve().parents[2]
 

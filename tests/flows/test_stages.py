@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import small_line
-from flows.stages import run_stages
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
@@ -17,6 +16,7 @@ from flawline.track import pipeline
 from flawline.track.pipeline import StageCrashed
 from flawline.workspace import Workspace
 from flows import stages
+from flows.stages import run_stages
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 RUN_IDS: list[str] = []

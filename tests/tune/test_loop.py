@@ -5,13 +5,14 @@ import torch
 
 from flawline.clip.backbone import Backbone
 from flawline.errors import FlawlineError
-from flawline.prompts.base import TuningStage
+from flawline.prompts.base import Batch, Prediction, TuningStage
 from flawline.prompts.human_free import HumanFree, HumanFreeOptions
 from flawline.tune.loop import TuningData, _balanced, tune
+from flawline.tune.losses import shared_losses, total
 
 
 def _tuned(tiny: Backbone, data: TuningData, **options: object) -> tuple[HumanFree, list]:
-    defaults = {"context_tokens": 4, "epochs": 4, "batch": 16, "learning_rate": 0.05}
+    defaults = {"context_tokens": 4, "epochs": 4, "batch": 16, "learning_rate": 0.05, "temperature": 0.1}
     method = HumanFree(tiny, HumanFreeOptions(image_path="laa", **(defaults | options)), 0)  # type: ignore[arg-type]
     return method, tune(method, data, seed=0)
 
@@ -36,10 +37,23 @@ def test_same_seed_same_prompts_to_the_bit(tiny: Backbone, data: TuningData) -> 
 def test_weight_zero_equals_no_guidance_to_the_bit(tiny: Backbone, data: TuningData) -> None:
     free, _ = _tuned(tiny, data, guidance="none")
     unweighted, _ = _tuned(tiny, data, guidance="projection", guidance_weight=0.0)
-    guided, curve = _tuned(tiny, data, guidance="projection", guidance_weight=1.0)
     assert torch.equal(_state(free), _state(unweighted))
-    assert any(value > 0 for _, _, quantity, value in curve if quantity == "guided")
-    assert not torch.equal(_state(free), _state(guided))
+
+
+def test_a_guide_that_wants_the_opposite_leaves_nothing_of_the_step(
+    tiny: Backbone, data: TuningData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def against(self: HumanFree, batch: Batch, prediction: Prediction) -> torch.Tensor:
+        stage = self.stages()[0]
+        return -total(stage.losses, shared_losses(set(stage.losses), batch, prediction))
+
+    start = _state(HumanFree(tiny, HumanFreeOptions(image_path="laa", context_tokens=4), 0))
+    free, _ = _tuned(tiny, data, guidance="none")
+    monkeypatch.setattr(HumanFree, "guide_loss", against)
+    held, curve = _tuned(tiny, data, guidance="projection", guidance_weight=1.0)
+    assert all(value == 1.0 for _, _, quantity, value in curve if quantity == "guided")
+    moved, moved_free = (_state(held) - start).norm(), (_state(free) - start).norm()
+    assert float(moved) < 0.05 * float(moved_free)  # weight decay alone still moves it
 
 
 def test_guidance_as_a_loss_is_another_thing_than_projection(tiny: Backbone, data: TuningData) -> None:

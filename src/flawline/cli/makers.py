@@ -20,8 +20,8 @@ def pretrain(
     cache: Annotated[
         Path, typer.Option(help="Folder for renders and checkpoints; an interrupted run resumes.")
     ] = Path(".state/pretrain"),
-    steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 4000,
-    renders: Annotated[int, typer.Option(help="Image-caption pairs to render.", min=1)] = 24_000,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.", min=1)] = 1800,
+    renders: Annotated[int, typer.Option(help="Scenes to render, each good and flawed.", min=1)] = 24_000,
     seed: Annotated[int, typer.Option(help="Seed of renders, weights and order.", min=0)] = 0,
 ) -> None:
     """Train the embedded tiny CLIP on rendered image-caption pairs (hours; not part of a retraining)."""
@@ -31,10 +31,13 @@ def pretrain(
 
 
 def samples(
-    out: Annotated[Path, typer.Option(help="Folder that gets one folder a data set.")] = Path("data"),
+    out: Annotated[Path, typer.Option(help="Folder that gets one folder a data set.")] = Path(
+        ".state/samples"
+    ),
     seed: Annotated[int, typer.Option(help="Seed of every picture.", min=0)] = 0,
 ) -> None:
     """Render the sample data sets."""
     from flawline.render import samples as maker
 
     maker.run(out=out, seed=seed)
+    typer.echo(f"rendered below {out}; take them in with: flawline data add {out}/NAME --name NAME")

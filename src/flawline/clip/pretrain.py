@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from flawline.clip.pretrain_data import PairBank, open_bank
-from flawline.clip.torchvision_shim import ensure_torchvision
+from flawline.clip.pretrain_data import SHARD, PairBank, open_bank
+from flawline.clip.registry import model_config, open_clip
 from flawline.determinism import derived_seed, make_torch_deterministic
 from flawline.files import atomic_file, read_json, sha256_file, write_json
 from flawline.progress import track
@@ -34,36 +34,34 @@ _CHECKPOINT_EVERY = 200
 class Recipe:
     """Everything that decides the weights."""
 
-    steps: int = 4000
+    steps: int = 1800
     scenes: int = 48  # a batch has two pictures of each: good and flawed
     renders: int = 24000
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
-    warmup: int = 300
+    warmup: int = 120
     dropped: float = 0.5  # share of patches dropped until `whole_from`
-    whole_from: float = 0.85  # share of the steps after which all patches are seen
+    whole_from: float = 0.9  # share of the steps after which all patches are seen
     seed: int = 0
 
 
-def run(out: Path, cache: Path, recipe: Recipe) -> str:
+def run(out: Path, cache: Path, recipe: Recipe, shard: int = SHARD) -> str:
     """Train (or go on training) and write the weights as float16 safetensors.
 
     Args:
         out: the weight file to write.
         cache: folder for the rendered bank and the checkpoint; an interrupted run continues from it.
         recipe: the settings; a checkpoint of another recipe is not continued.
+        shard: scenes a file of the bank.
 
     Returns:
         SHA-256 of the written file.
     """
-    ensure_torchvision()
-    import open_clip
-
-    open_clip.add_model_config(Path(__file__).parent / "configs")
+    model_config(MODEL)  # registers it
     make_torch_deterministic(recipe.seed)
     model = open_clip.create_model(MODEL, pretrained=None)
     tokenizer = open_clip.get_tokenizer(MODEL)
-    bank = open_bank(cache / "pairs", recipe.renders, model.visual.image_size[0], recipe.seed)
+    bank = open_bank(cache / "pairs", recipe.renders, model.visual.image_size[0], recipe.seed, shard)
     optimizer = torch.optim.AdamW(
         _groups(model, recipe), lr=recipe.learning_rate, betas=(0.9, 0.98), eps=1e-6
     )
@@ -83,7 +81,8 @@ def run(out: Path, cache: Path, recipe: Recipe) -> str:
 def export(model: Any, out: Path, recipe: Recipe) -> None:
     """Write the weights in half precision with the recipe in the file's metadata."""
     weights = {name: value.detach().half().contiguous() for name, value in sorted(model.state_dict().items())}
-    metadata = {"model": MODEL, "recipe": json.dumps(asdict(recipe), sort_keys=True)}
+    # One key only: safetensors writes several in an order that changes from run to run.
+    metadata = {"recipe": json.dumps({"model": MODEL} | asdict(recipe), sort_keys=True)}
     with atomic_file(out) as partial:
         save_file(weights, partial, metadata)
 
@@ -103,7 +102,7 @@ def _step(model, tokenizer, optimizer, bank: PairBank, recipe: Recipe, step: int
     torch.manual_seed(derived_seed("augment", recipe.seed, step))
     for group in optimizer.param_groups:
         group["lr"] = _rate(recipe, step)
-    pictures, captions = bank.batch(rng.choice(bank.count, recipe.scenes, replace=False), rng)
+    pictures, captions = bank.batch(rng.choice(len(bank), recipe.scenes, replace=False), rng)
     images = _augment(torch.from_numpy(pictures))
     ids = tokenizer(captions)
     kept = 0.0 if step >= recipe.whole_from * recipe.steps else recipe.dropped

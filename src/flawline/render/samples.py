@@ -68,6 +68,15 @@ SETS: dict[str, dict[str, Category]] = {
             _part("bracket", "brushed steel", (0.58, 0.60, 0.63), (0.25, 0.27, 0.31), 0.08),
             ("scratch", "rust", "crack", "stain"),
         ),
+        "bushing": Category(
+            _part("washer", "copper", (0.72, 0.46, 0.34), (0.36, 0.38, 0.40), 3.14),
+            ("scratch", "crack", "stain"),
+        ),
+        "cast_plate": Category(_texture("cast iron", (0.36, 0.37, 0.39)), ("scratch", "rust", "crack")),
+        "flange": Category(
+            _part("plate", "brass", (0.74, 0.61, 0.34), (0.22, 0.25, 0.30), 0.1),
+            ("scratch", "stain", "chip"),
+        ),
         "gear": Category(
             _part("gear", "cast iron", (0.40, 0.41, 0.43), (0.70, 0.69, 0.66), 3.14),
             ("scratch", "rust", "chip"),
@@ -85,7 +94,7 @@ SETS: dict[str, dict[str, Category]] = {
         ),
     },
     "fabrics": {
-        "leather": Category(_texture("leather", (0.50, 0.31, 0.20)), ("scratch", "hole", "wrinkle", "stain")),
+        "leather": Category(_texture("leather", (0.42, 0.37, 0.33)), ("scratch", "hole", "wrinkle", "stain")),
         "mesh": Category(_texture("wire mesh", (0.46, 0.47, 0.49)), ("hole", "rust", "thread")),
         "woven_cloth": Category(_texture("woven cloth", (0.66, 0.65, 0.58)), ("hole", "thread", "stain")),
     },

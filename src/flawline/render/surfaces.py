@@ -50,12 +50,11 @@ def wood(rng: Rng, n: int) -> Array:
 
 
 def leather(rng: Rng, n: int) -> Array:
-    near, second = cells(rng, n, int(rng.integers(22, 30)))
-    crease = np.clip((second - near) * 2.6, 0, 1)
-    height = 2.2 * crease + 0.4 * blobs(rng, n, 0.05)
-    value = 0.55 * lit(height, rng.uniform(0, 6.28), 0.22) * (0.72 + 0.28 * crease) + 0.02 * blobs(
-        rng, n, 0.3
-    )
+    near, second = cells(rng, n, int(rng.integers(34, 42)))
+    crease = np.clip((second - near) * 2.2, 0, 1)
+    height = 1.2 * crease + 0.5 * blobs(rng, n, 0.04)
+    shade = lit(height, rng.uniform(0, 6.28), 0.16)
+    value = 0.55 * shade * (0.80 + 0.20 * crease) + 0.02 * blobs(rng, n, 0.3)
     return colour(jitter(rng, (0.78, 0.46, 0.28), 0.15), value * 1.35)
 
 

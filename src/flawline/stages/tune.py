@@ -60,9 +60,9 @@ def run(workspace: Workspace, settings: Settings, cell: Cell) -> None:
 def _data(features: FeatureSet, path: str, vocabulary: Vocabulary, dataset: str) -> TuningData:
     index = features.index
     return TuningData(
-        cls=torch.from_numpy(features.cls[:].astype("float32")),
-        patches=torch.from_numpy(features.patches(path)[:]),
-        masks=torch.from_numpy(features.masks[:]) > 0,
+        cls=torch.tensor(features.cls),
+        patches=torch.tensor(features.patches(path)),
+        masks=torch.tensor(features.masks) > 0,
         labels=torch.tensor(index.label.to_numpy("int64")),
         nouns=[vocabulary.object_words(dataset, category) for category in index.category],
     )

@@ -16,6 +16,8 @@ QUIET = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # Making its database takes 14 s on an idle small machine; the default of 20 s is too little on a busy one.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     # The flow prints its own lines, and a refused input is one line, not Prefect's traceback of it. Prefect's
     # own log (the UI, the database) keeps everything.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",

@@ -25,8 +25,9 @@ def log_model(store: Store, folder: Path, run_id: str, sha256: str) -> tuple[str
     Returns:
         The model's URI and MLflow's id of it.
     """
-    import mlflow
     from mlflow.models import ModelSignature
+
+    import mlflow
 
     found = store.client.search_logged_models(
         [store.experiment_id], filter_string=f"source_run_id = '{run_id}' and name = '{NAME}'"

@@ -111,7 +111,8 @@ def _balanced(labels: Tensor, batch: int, generator: torch.Generator) -> Iterato
     turns = -(-len(bad) // len(good))
     pool = torch.cat([good[torch.randperm(len(good), generator=generator)] for _ in range(turns)])
     for start in range(0, len(bad), half):
-        yield torch.cat([pool[start : start + half], bad[start : start + half]])
+        anomalous = bad[start : start + half]
+        yield torch.cat([pool[start : start + len(anomalous)], anomalous])
 
 
 def _step(

@@ -5,7 +5,6 @@ C classes (0 = good), S pixels a side of the masks.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from flawline.prompts.base import Batch, Prediction
@@ -17,7 +16,7 @@ _FOCAL_SMOOTHING = 1e-5
 def image_ce(image: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of the image's anomaly probability [B, C] against labels 0/1 [B]."""
     anomalous = (1 - image[:, 0]).clamp(1e-6, 1 - 1e-6)
-    return F.binary_cross_entropy(anomalous, labels.float())
+    return -torch.where(labels == 1, anomalous.log(), (1 - anomalous).log()).mean()
 
 
 def focal(maps: Tensor, masks: Tensor, gamma: float = 2.0) -> Tensor:

@@ -1,0 +1,107 @@
+"""The same prompt set gives the same scores from pictures and from cached features."""
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from flawline.clip.backbone import Backbone, load_backbone
+from flawline.detector import Detector, score_features
+from flawline.errors import FlawlineError
+from flawline.features.store import FeatureSet
+from flawline.files import write_parquet
+from flawline.prompts import method_class, method_options
+from flawline.prompts.prompt_set import save_prompt_set
+from flawline.render.samples import SETS, draw_flawed, draw_good
+from flawline.settings import Settings, load_settings, parse_settings
+from flawline.stages import features as features_stage
+from flawline.workspace import Cell, Workspace
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    looks = SETS["boards"]
+    drawn = [draw_good(looks["pcb"], 1).picture, draw_flawed(looks["coated_panel"], "rust", 2)[0]]
+    drawn += [draw_good(looks["ceramic_tile"], 3).picture]
+    return [Image.fromarray((picture.clip(0, 1) * 255).astype("uint8")) for picture in drawn]
+
+
+@pytest.fixture
+def settings(workspace: Workspace) -> Settings:
+    raw = load_settings(workspace.params).model_dump()
+    raw["backbone"] = {"name": "flawline-tiny", "weights": "none", "image_size": 64, "seed": 1}
+    raw["features"]["dtype"] = "float32"
+    return parse_settings(raw)
+
+
+@pytest.fixture
+def prompts(workspace: Workspace, settings: Settings):
+    """A saved, untrained human_free prompt set; its folder."""
+    backbone: Backbone = load_backbone(settings.backbone, workspace.root)
+    options = method_options("human_free", settings.methods["human_free"])
+    method = method_class("human_free")(backbone, options, 0)
+    folder = workspace.prompts(Cell("human_free", "castings", 0))
+    card = {
+        "method": "human_free", "backbone": backbone.card(), "options": options.model_dump(), "seed": 0,
+        "image_path": settings.features.paths[options.image_path].model_dump(),
+        "threshold": {"value": 0.5, "quantile": 0.95, "from": "good training images"},
+    }  # fmt: skip
+    save_prompt_set(folder, method, card)
+    return folder
+
+
+def _cache(workspace: Workspace, settings: Settings, pictures: list[Image.Image]):
+    rows = []
+    for k, picture in enumerate(pictures):
+        path = workspace.data / "boards" / "pcb" / "test" / "good" / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+        rows.append({
+            "dataset": "boards", "category": "pcb", "split": "test", "defect": "good", "label": 0,
+            "image": path.relative_to(workspace.data).as_posix(), "mask": None, "width": 192, "height": 192,
+            "sha256": f"{k:064d}", "problem": None,
+        })  # fmt: skip
+    write_parquet(workspace.manifest, pd.DataFrame(rows))
+    features_stage.run(workspace, settings, "test", "boards")
+    return workspace.features("test", "boards")
+
+
+def test_pictures_and_cached_features_score_alike(workspace, settings, prompts, pictures) -> None:
+    folder = _cache(workspace, settings, pictures)
+    scores, maps = score_features(workspace, settings, prompts, folder)
+    results = Detector.open(prompts, workspace.root).score(pictures)
+    assert scores == pytest.approx([r.score for r in results], abs=1e-4)
+    for one, result in zip(maps, results, strict=True):
+        assert abs(one - result.map).max() < 1e-4
+    assert len(FeatureSet.open(folder)) == len(pictures)
+
+
+def test_result_says_what_the_threshold_says(workspace, prompts, pictures) -> None:
+    detector = Detector.open(prompts, workspace.root)
+    scores = [r.score for r in detector.score(pictures)]
+    detector.threshold = sorted(scores)[1]
+    for result in detector.score(pictures):
+        assert result.is_anomalous == (result.score > detector.threshold)
+        assert result.defect == ("anomaly" if result.is_anomalous else "good")
+        assert result.map.shape == (64, 64) and 0 <= result.map.min() <= result.map.max() <= 1
+
+
+def test_modes_and_sizes_of_pictures_do_not_matter(workspace, prompts, pictures) -> None:
+    detector = Detector.open(prompts, workspace.root)
+    grey = pictures[0].convert("L")
+    first, second = detector.score([grey, grey.convert("RGB")])
+    assert first.score == pytest.approx(second.score, abs=1e-6)
+    assert len(detector.score([pictures[0].resize((301, 77))])) == 1
+
+
+def test_image_path_that_was_not_extracted_is_named(workspace, settings, prompts, pictures) -> None:
+    raw = settings.model_dump()
+    raw["features"]["paths"]["laa"]["radius"] = 5
+    folder = _cache(workspace, parse_settings(raw), pictures)
+    with pytest.raises(FlawlineError, match=r"holds no patch features.*features\.paths"):
+        score_features(workspace, settings, prompts, folder)
+
+
+def test_folded_text_equals_fresh_text(workspace, prompts) -> None:
+    method = Detector.open(prompts, workspace.root).method
+    assert torch.equal(method.folded("object"), method.text_features("object").detach())
