@@ -157,10 +157,15 @@ def _evaluations(workspace: Workspace, settings: Settings, cell: Cell) -> dict[s
 
 
 def _learned(workspace: Workspace, settings: Settings) -> set[str]:
-    """Methods whose prompt sets hold learned parameters; the baseline never counts as one."""
+    """Methods whose prompt sets hold learned parameters; the baseline never counts as one.
+
+    Few-shot sets are no challengers: they can serve only products of which good images are remembered.
+    """
     learned = set()
     for cell in cells(settings):
         card = read_json(workspace.prompts(cell) / "card.json")
-        if cell.method != settings.gate.baseline and card.get("learned", {}).get("parameters", 0) > 0:
+        few_shot = bool(card.get("support"))
+        learns = card.get("learned", {}).get("parameters", 0) > 0
+        if cell.method != settings.gate.baseline and learns and not few_shot:
             learned.add(cell.method)
     return learned

@@ -1,12 +1,14 @@
 """The same prompt set gives the same scores from pictures and from cached features."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
 from flawline.clip.backbone import Backbone, load_backbone
-from flawline.detector import Detector, score_features
+from flawline.clip.image_path import resolve_paths
+from flawline.detector import Detector, score_features, type_name
 from flawline.errors import FlawlineError
 from flawline.features.store import FeatureSet
 from flawline.files import write_parquet
@@ -43,7 +45,7 @@ def prompts(workspace: Workspace, settings: Settings):
     folder = workspace.prompts(Cell("human_free", "castings", 0))
     card = {
         "method": "human_free", "backbone": backbone.card(), "options": options.model_dump(), "seed": 0,
-        "image_path": settings.features.paths[options.image_path].model_dump(),
+        "image_paths": {"main": resolve_paths(backbone, settings.features.paths)[options.image_path].model_dump()},
         "threshold": {"value": 0.5, "quantile": 0.95, "from": "good training images"},
     }  # fmt: skip
     save_prompt_set(folder, method, card)
@@ -68,7 +70,9 @@ def _cache(workspace: Workspace, settings: Settings, pictures: list[Image.Image]
 
 def test_pictures_and_cached_features_score_alike(workspace, settings, prompts, pictures) -> None:
     folder = _cache(workspace, settings, pictures)
-    scores, maps = score_features(workspace, settings, prompts, folder)
+    scored = score_features(workspace, settings, prompts, folder)
+    scores, maps = scored.image, scored.maps
+    assert scored.types is None  # human_free knows no types
     results = Detector.open(prompts, workspace.root).score(pictures)
     assert scores == pytest.approx([r.score for r in results], abs=1e-4)
     for one, result in zip(maps, results, strict=True):
@@ -105,3 +109,56 @@ def test_image_path_that_was_not_extracted_is_named(workspace, settings, prompts
 def test_folded_text_equals_fresh_text(workspace, prompts) -> None:
     method = Detector.open(prompts, workspace.root).method
     assert torch.equal(method.folded("object"), method.text_features("object").detach())
+
+
+@pytest.fixture
+def typed(workspace: Workspace, settings: Settings):
+    """A saved, untrained dapo prompt set; its folder."""
+    backbone: Backbone = load_backbone(settings.backbone, workspace.root)
+    options = method_options("dapo", {"image_path": "laa", "defects": {"line": "scratch", "stain": "stain"}})
+    method = method_class("dapo")(backbone, options, 0)
+    folder = workspace.prompts(Cell("dapo", "castings", 0))
+    card = {
+        "method": "dapo", "backbone": backbone.card(), "options": options.model_dump(), "seed": 0,
+        "image_paths": {"main": resolve_paths(backbone, settings.features.paths)["laa"].model_dump()},
+        "threshold": {"value": 0.0, "quantile": 0.95, "from": "good training images"},
+    }  # fmt: skip
+    save_prompt_set(folder, method, card)
+    return folder
+
+
+def test_types_are_told_from_pictures_and_features_alike_also_new_ones(
+    workspace, settings, typed, pictures
+) -> None:
+    detector = Detector.open(typed, workspace.root)
+    assert detector.known_types == ["scratch", "stain"]
+    for words in (None, ["dent", "bubble", "scratch"]):
+        results = detector.score(pictures, defects=words)
+        names = ["good", *(words or detector.known_types)]
+        for result in results:
+            assert list(result.types) == names and sum(result.types.values()) == pytest.approx(1, abs=1e-4)
+            assert result.type_map is not None and result.type_map.shape == (64, 64)
+            assert 0 <= result.type_map.min() <= result.type_map.max() < len(names)
+            assert result.defect in {*names, "unknown"} - {"good"}  # the threshold is 0: all are anomalous
+    scored = score_features(workspace, settings, typed, _cache(workspace, settings, pictures), words)
+    want = [list(result.types.values()) for result in results]
+    assert scored.types == pytest.approx(np.asarray(want), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("types", "named"),
+    [
+        ({"good": 0.9, "dent": 0.08, "rust": 0.02}, "dent"),
+        ({"good": 0.1, "dent": 0.46, "rust": 0.44}, "unknown"),
+        ({"good": 0.1, "dent": 0.3, "rust": 0.3, "hole": 0.3}, "unknown"),
+        ({"good": 0.4, "dent": 0.6}, "dent"),
+    ],
+)
+def test_a_type_that_does_not_stand_out_is_unknown(types: dict[str, float], named: str) -> None:
+    assert type_name(types) == named
+
+
+def test_methods_without_types_say_so(workspace, prompts, pictures) -> None:
+    detector = Detector.open(prompts, workspace.root)
+    assert detector.known_types == []
+    assert all(r.types == {} and r.type_map is None for r in detector.score(pictures, defects=["dent"]))

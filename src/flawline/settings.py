@@ -56,12 +56,28 @@ class BackboneSettings(Strict):
     seed: int = 0
 
 
+#: a block of a tower: an int counts from 1, a float is a share of the depth (0.5 of 12 blocks is block 6)
+Block = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
+
+
 class ImagePath(Strict):
-    """How patch features are read from the image tower. `radius: null` means no locality mask."""
+    """How features are read from the image tower; see flawline.clip.image_path.
+
+    Attributes:
+        attention: `plain` reads the tower as it is; `vv` and `qk` read a local stream beside it.
+        first_block: where the local stream starts.
+        levels: after which blocks patch features are read.
+        radius: how far a patch sees in the local stream, in patches; null: everywhere.
+        space: `joint` reads through the final norm and the projection, `tower` reads the stream itself.
+        image_norm: whether the image feature passes the final norm (released AnomalyCLIP and FAPrompt: no).
+    """
 
     attention: Literal["plain", "qk", "vv"] = "plain"
-    first_block: Annotated[int, Field(ge=1)] = 1
+    first_block: Block = 1
+    levels: Annotated[list[Block], Field(min_length=1)] = Field(default_factory=lambda: [1.0])
     radius: Annotated[int, Field(ge=0)] | None = None
+    space: Literal["joint", "tower"] = "joint"
+    image_norm: bool = True
 
     @model_validator(mode="after")
     def _consistent(self) -> "ImagePath":
@@ -74,6 +90,7 @@ class FeatureSettings(Strict):
     paths: Annotated[dict[Name, ImagePath], Field(min_length=1)]
     dtype: Literal["float32", "float16"] = "float16"
     batch: Annotated[int, Field(ge=1)] = 32
+    support: Annotated[int, Field(ge=0)] = 8
 
 
 class SynthSettings(Strict):
@@ -136,6 +153,35 @@ class TrackSettings(Strict):
     uri: str | None = None
 
 
+#: a variant's name stands in file, stage and run names
+VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40)]
+
+
+class Variant(Strict):
+    """One variant of a method in an ablation; see flawline.variants.
+
+    Attributes:
+        part: which part of the method it changes, as people name it: MPTS, LAA.
+        why: what it asks, in a line.
+        change: an option of the method by its name, or a key of `synth` or of an image path with all its dots
+            (`synth.object_mask`, `features.paths.laa.radius`), with the value it has here.
+    """
+
+    part: Annotated[str, Field(min_length=1, max_length=40)]
+    why: Annotated[str, Field(min_length=1)]
+    change: Annotated[dict[str, Any], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _known_places(self) -> "Variant":
+        for key in self.change:
+            if "." in key and not key.startswith(("synth.", "features.paths.")):
+                raise ValueError(
+                    f"change names '{key}': an option of the method has no dot, and of the other keys only those "
+                    "below synth. and features.paths. may change"
+                )
+        return self
+
+
 class Settings(Strict):
     """All of params.yaml."""
 
@@ -145,6 +191,7 @@ class Settings(Strict):
     features: FeatureSettings
     synth: SynthSettings
     methods: dict[Name, dict[str, Any]]
+    ablations: dict[Name, dict[VariantName, Variant]] = Field(default_factory=dict)
     tune: TuneSettings
     evaluate: EvaluateSettings
     gate: GateSettings
@@ -158,6 +205,11 @@ class Settings(Strict):
                 raise ValueError(
                     f"tune.methods names '{method}', which methods: does not describe (it has {known})"
                 )
+        for method, variants in self.ablations.items():
+            if method not in self.methods:
+                raise ValueError(f"ablations names '{method}', which methods: does not describe")
+            if "default" in variants:
+                raise ValueError(f"ablations.{method}.default: this is the unchanged method's name, take another")
         if self.gate.better_in not in self.gate.metrics:
             raise ValueError("gate.better_in must be one of gate.metrics")
         return self

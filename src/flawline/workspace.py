@@ -89,7 +89,7 @@ class Workspace:
         return self.out / "synth" / train
 
     def features(self, part: str, dataset: str) -> Path:
-        """Feature folder of one data set; `part` is `train` (good + synthetic) or `test`."""
+        """Feature folder of one data set; `part` is `train` (good + synthetic), `test` or `support` (few good)."""
         return self.out / "features" / part / dataset
 
     def prompts(self, cell: Cell) -> Path:
@@ -107,6 +107,10 @@ class Workspace:
     @property
     def metrics(self) -> Path:
         return self.root / "results" / "metrics.csv"
+
+    def ablation(self, method: str) -> Path:
+        """Folder of one method's ablation: its pipeline (dvc.yaml, dvc.lock), table.csv and table.md."""
+        return self.root / "results" / "ablations" / method
 
     @property
     def report(self) -> Path:
@@ -126,3 +130,42 @@ class Workspace:
     def state(self) -> Path:
         """Databases, artifacts and logs of the embedded services; git-ignored."""
         return self.root / ".state"
+
+
+@dataclass(frozen=True)
+class VariantWorkspace(Workspace):
+    """The workspace as one variant of a method sees it: what it makes itself lies in a folder of its own.
+
+    Attributes:
+        method, variant: whose it is.
+        own: the parts of out/ that it makes anew, for example `prompts` or `features/train`; all others are the
+            main line's.
+    """
+
+    method: str
+    variant: str
+    own: frozenset[str]
+
+    def moved(self, path: Path) -> Path:
+        """Where this variant has a folder of the main line: below out/ablations/ if it is its own."""
+        if not path.is_relative_to(self.out):
+            return path
+        inner = path.relative_to(self.out)
+        if not any(inner.is_relative_to(part) for part in self.own):
+            return path
+        return self.out / "ablations" / self.method / self.variant / inner
+
+    def synth(self, train: str) -> Path:
+        return self.moved(super().synth(train))
+
+    def features(self, part: str, dataset: str) -> Path:
+        return self.moved(super().features(part, dataset))
+
+    def prompts(self, cell: Cell) -> Path:
+        return self.moved(super().prompts(cell))
+
+    def tuning(self, cell: Cell) -> Path:
+        return self.moved(super().tuning(cell))
+
+    def evaluation(self, cell: Cell, test: str) -> Path:
+        return self.moved(super().evaluation(cell, test))

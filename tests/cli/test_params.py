@@ -35,7 +35,10 @@ def changed_lines(before: str, after: str) -> list[str]:
             "synth.noises.paste=0.5",
             "noises: {gaussian: 1, stain: 2, line: 4, dropout: 2, paste: 0.5, shuffle: 1} # relative weights",
         ),
-        ("features.paths.laa.radius=null", "laa: {attention: vv, first_block: 1, radius: null}"),
+        (
+            "features.paths.laa.radius=null",
+            "laa: {attention: vv, first_block: 1, levels: [5], radius: null} # locality-aware, read after block 5 of 6",
+        ),
         (
             "track.uri=http://localhost:5000",
             "uri: http://localhost:5000 # null: MLFLOW_TRACKING_URI, else sqlite below .state/",

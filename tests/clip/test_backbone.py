@@ -185,8 +185,8 @@ def test_a_large_random_model_loads_and_sees(tmp_path: Path) -> None:
     loaded = load_backbone(settings(name="ViT-B-16-plus-240"), tmp_path)
     assert (loaded.grid, loaded.dim, loaded.vision_width) == (15, 640, 896)
     image = loaded.preprocess(Image.effect_noise((300, 200), 40))[None]
-    cls, patches = encode_image(loaded, image, {"laa": ImagePath(attention="vv", first_block=7, radius=2)})
+    read = encode_image(loaded, image, {"laa": ImagePath(attention="vv", first_block=0.5, radius=2)})["laa"]
     with torch.no_grad():
         want = loaded.model.encode_image(image, normalize=True)
-    assert torch.allclose(cls, want, atol=1e-5)
-    assert patches["laa"].shape == (1, 225, 640)
+    assert torch.allclose(read.cls, want, atol=1e-5)
+    assert read.patches.shape == (1, 1, 225, 640)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from flawline.clip.backbone import Backbone
-from flawline.clip.image_path import encode_image, near, walk
+from flawline.clip.image_path import encode_image, near, resolve_paths, walk
 from flawline.errors import FlawlineError
 from flawline.settings import ImagePath
 
@@ -34,6 +34,18 @@ def pictures(count: int = 3, side: int = 32, seed: int = 0) -> Tensor:
 
 def relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / b.abs().max())
+
+
+def _both(
+    backbone: Backbone, images: Tensor, paths: dict[str, ImagePath]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The image feature (the same in all paths) and the patches [B, N, D] of paths with one level."""
+    read = encode_image(backbone, images, paths)
+    return next(iter(read.values())).cls, {name: encoded.patches[:, 0] for name, encoded in read.items()}
+
+
+def _patches(backbone: Backbone, images: Tensor, paths: dict[str, ImagePath]) -> dict[str, Tensor]:
+    return _both(backbone, images, paths)[1]
 
 
 def slow_patches(backbone: Backbone, images: Tensor, path: ImagePath) -> Tensor:
@@ -73,7 +85,7 @@ def slow_attention(block: Any, z: Tensor, path: ImagePath, grid: int) -> Tensor:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_image_feature_is_open_clips(backbone_of: Callable[..., Backbone], shape: str) -> None:
     backbone = backbone_of(shape)
-    cls, _ = encode_image(backbone, pictures(), PATHS)
+    cls = encode_image(backbone, pictures(), PATHS)["laa"].cls
     with torch.no_grad():
         want = backbone.model.encode_image(pictures(), normalize=True)
     assert cls.shape == (3, backbone.dim)
@@ -86,7 +98,7 @@ def test_patches_equal_the_slow_reference(
     backbone_of: Callable[..., Backbone], shape: str, name: str
 ) -> None:
     backbone = backbone_of(shape)
-    _, patches = encode_image(backbone, pictures(), PATHS)
+    patches = _patches(backbone, pictures(), PATHS)
     with torch.no_grad():
         want = slow_patches(backbone, pictures(), PATHS[name])
     assert patches[name].shape == (3, 16, backbone.dim)
@@ -97,14 +109,14 @@ def test_patches_equal_the_slow_reference(
 def test_released_code_gives_the_same_numbers(golden_backbone: Backbone) -> None:
     gold = load_file(GOLDEN / "clip_l14.safetensors")
     paths = {"plain": ImagePath(), "vv": ImagePath(attention="vv", first_block=6)}
-    cls, patches = encode_image(golden_backbone, gold["in.images"], paths)
+    cls, patches = _both(golden_backbone, gold["in.images"], paths)
     assert relative(cls, F.normalize(gold["out.image_features_raw"], dim=-1)) < 1e-4
     assert relative(patches["plain"], F.normalize(gold["out.tokens_raw"][:, 1:], dim=-1)) < 1e-4
     assert relative(patches["vv"], gold["anomalyclip.patch_features"][:, 1:]) < 1e-4
 
 
 def test_paths_that_differ_give_features_that_differ(backbone_of: Callable[..., Backbone]) -> None:
-    _, patches = encode_image(backbone_of("tok"), pictures(), PATHS)
+    patches = _patches(backbone_of("tok"), pictures(), PATHS)
     names = sorted(patches)
     for one, other in ((a, b) for a in names for b in names if a < b):
         assert (patches[one] - patches[other]).abs().max() > 1e-3, (one, other)
@@ -122,7 +134,7 @@ def test_no_radius_is_plain_vv_and_a_wide_radius_only_loses_the_class_token(
         "wide": ImagePath(attention="vv", first_block=2, radius=100),
         "narrow": ImagePath(attention="vv", first_block=2, radius=backbone.grid - 2),
     }
-    _, patches = encode_image(backbone, pictures(), paths)
+    patches = _patches(backbone, pictures(), paths)
     assert torch.equal(patches["null"], patches["vv"])
     assert torch.equal(patches["wide"], patches["exact"])
     assert (patches["narrow"] - patches["exact"]).abs().max() > 1e-4
@@ -147,7 +159,7 @@ def test_radius_0_sees_only_itself(backbone_of: Callable[..., Backbone]) -> None
         "vv": ImagePath(attention="vv", first_block=1, radius=0),
         "qk": ImagePath(attention="qk", first_block=1, radius=0),
     }
-    _, patches = encode_image(backbone, pictures(), paths)
+    patches = _patches(backbone, pictures(), paths)
     assert torch.allclose(patches["vv"], patches["qk"], atol=1e-5)
 
 
@@ -155,10 +167,11 @@ def test_locality_stops_what_is_far_away(backbone_of: Callable[..., Backbone]) -
     """In a one-block local path from block 1, a change in one patch reaches exactly its neighbours."""
     backbone = backbone_of("tok")
     backbone.model.visual.transformer.resblocks = backbone.model.visual.transformer.resblocks[:1]
+    backbone.vision_layers = 1
     changed = pictures()
     changed[:, :, 0:8, 0:8] += 1.0  # patch 0 alone
     paths = {"laa": ImagePath(attention="vv", radius=1)}
-    before, after = (encode_image(backbone, images, paths)[1]["laa"] for images in (pictures(), changed))
+    before, after = (_patches(backbone, images, paths)["laa"] for images in (pictures(), changed))
     moved = (before - after).abs().amax(dim=(0, 2)) > 1e-7
     assert moved.tolist() == near(backbone.grid, 1)[0].tolist()
 
@@ -173,12 +186,12 @@ def test_near_counts_neighbours() -> None:
 def test_features_do_not_depend_on_batch_size_or_order(backbone_of: Callable[..., Backbone]) -> None:
     backbone = backbone_of("avg")
     images = pictures(7)
-    cls, patches = encode_image(backbone, images, PATHS)
+    cls, patches = _both(backbone, images, PATHS)
     order = torch.tensor([4, 2, 6, 0, 1, 5, 3])
-    shuffled_cls, shuffled = encode_image(backbone, images[order], PATHS)
+    shuffled_cls, shuffled = _both(backbone, images[order], PATHS)
     assert torch.allclose(shuffled_cls, cls[order], atol=1e-5)
     for row in range(7):
-        one_cls, one = encode_image(backbone, images[row : row + 1], PATHS)
+        one_cls, one = _both(backbone, images[row : row + 1], PATHS)
         assert torch.allclose(one_cls[0], cls[row], atol=1e-5)
         for name in PATHS:
             assert torch.allclose(one[name][0], patches[name][row], atol=1e-5)
@@ -187,9 +200,9 @@ def test_features_do_not_depend_on_batch_size_or_order(backbone_of: Callable[...
 
 def test_one_pass_for_several_paths_equals_one_pass_each(backbone_of: Callable[..., Backbone]) -> None:
     backbone = backbone_of("tok")
-    _, together = encode_image(backbone, pictures(), PATHS)
+    together = _patches(backbone, pictures(), PATHS)
     for name, path in PATHS.items():
-        _, alone = encode_image(backbone, pictures(), {name: path})
+        alone = _patches(backbone, pictures(), {name: path})
         assert torch.equal(alone[name], together[name])
 
 
@@ -197,7 +210,7 @@ def test_encoding_changes_nothing_and_needs_no_gradient(backbone_of: Callable[..
     backbone = backbone_of("tok")
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     images = pictures()
-    cls, patches = encode_image(backbone, images, PATHS)
+    cls, patches = _both(backbone, images, PATHS)
     assert not cls.requires_grad and not any(p.requires_grad for p in patches.values())
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
     assert torch.equal(images, pictures())
@@ -216,3 +229,50 @@ def test_a_block_that_is_not_there_is_named(tiny: Backbone) -> None:
     paths = {"late": ImagePath(attention="vv", first_block=tiny.vision_layers + 1)}
     with pytest.raises(FlawlineError, match=r"features\.paths\.late\.first_block"):
         encode_image(tiny, pictures(1, tiny.image_size), paths)
+
+
+def test_levels_are_what_the_stream_was_at_each_block(backbone_of: Callable[..., Backbone]) -> None:
+    """Several levels of one path equal paths that stop there; a share of the depth is the block it means."""
+    backbone = backbone_of("tok")  # 4 blocks
+    paths = {
+        "all": ImagePath(attention="vv", first_block=2, levels=[2, 0.75, 1.0]),
+        "two": ImagePath(attention="vv", first_block=2, levels=[2]),
+        "three": ImagePath(attention="vv", first_block=0.5, levels=[3]),
+        "four": ImagePath(attention="vv", first_block=2),
+        "tower": ImagePath(levels=[1, 3], space="tower"),
+    }
+    read = encode_image(backbone, pictures(), paths)
+    for row, name in enumerate(("two", "three", "four")):
+        assert torch.equal(read["all"].patches[:, row], read[name].patches[:, 0])
+    steps = [step.after for step in walk(backbone, pictures())]
+    for row, block in enumerate((1, 3)):
+        want = F.normalize(steps[block - 1][:, 1:], dim=-1)
+        assert torch.equal(read["tower"].patches[:, row], want)
+    assert resolve_paths(backbone, paths)["all"].levels == [2, 3, 4]
+
+
+@pytest.mark.parametrize("shape", ["tok", "avg"])
+def test_image_feature_without_the_final_norm(backbone_of: Callable[..., Backbone], shape: str) -> None:
+    backbone = backbone_of(shape)
+    read = encode_image(backbone, pictures(), {"with": ImagePath(), "without": ImagePath(image_norm=False)})
+    *_, last = walk(backbone, pictures())
+    pooled = last.after[:, 0] if shape == "tok" else last.after[:, 1:].mean(1)
+    want = F.normalize(pooled @ backbone.visual.proj, dim=-1)
+    assert torch.allclose(read["without"].cls, want, atol=1e-6)
+    assert (read["with"].cls - want).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        (ImagePath(levels=[9]), r"late\.levels: 9, but"),
+        (ImagePath(levels=[3, 0.75]), r"late\.levels: .* are blocks \[3, 3\] of 4"),
+        (ImagePath(levels=[3, 2]), r"name each block once, in order"),
+        (ImagePath(attention="vv", first_block=3, levels=[2]), r"block 2 comes before first_block 3"),
+    ],
+)
+def test_levels_that_cannot_be_read_are_named(
+    backbone_of: Callable[..., Backbone], path: ImagePath, told: str
+) -> None:
+    with pytest.raises(FlawlineError, match=told):
+        encode_image(backbone_of("tok"), pictures(), {"late": path})

@@ -39,7 +39,7 @@ def line(workspace, made, monkeypatch):
 
     def score_features(*given):
         detector.asked.append(given)
-        return made.scores, made.maps
+        return types.SimpleNamespace(image=made.scores, maps=made.maps, types=None)
 
     detector.score_features = score_features
     monkeypatch.setitem(sys.modules, "flawline.detector", detector)
@@ -47,9 +47,10 @@ def line(workspace, made, monkeypatch):
 
 
 def test_writes_the_cell(line):
-    workspace, settings, _, detector = line
+    workspace, settings, index, detector = line
     evaluate.run(workspace, settings, CELL, "demo")
     folder = workspace.evaluation(CELL, "demo")
+    asked = sorted(set(index["defect"]) - {"good"})
     metrics = read_metrics(folder / "metrics.csv")
     assert set(metrics["metric"]) >= {"image_auroc", "pixel_auroc", "aupro"}
     assert set(metrics[["method", "seed", "train_set", "test_set"]].iloc[0]) == {
@@ -59,7 +60,7 @@ def test_writes_the_cell(line):
         "demo",
     }
     assert detector.asked == [
-        (workspace, settings, workspace.prompts(CELL), workspace.features("test", "demo"))
+        (workspace, settings, workspace.prompts(CELL), workspace.features("test", "demo"), asked)
     ]
     assert len(list((folder / "overlays").glob("*.png"))) == 3 * settings.evaluate.overlays
 

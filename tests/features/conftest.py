@@ -70,3 +70,21 @@ def change_settings() -> Callable[..., Settings]:
         return Settings.model_validate(raw)
 
     return change
+
+
+@pytest.fixture
+def synthetic(small: Workspace) -> Workspace:
+    """A hand-made synthetic set: three pictures, a thin line as mask; listed out of order."""
+    folder = small.synth("parts")
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for number in range(3):
+        values = np.random.default_rng(number).integers(0, 255, (128, 128, 3), dtype=np.uint8)
+        Image.fromarray(values).save(folder / "images" / f"{number:05d}.png")
+        mask = np.zeros((128, 128), np.uint8)
+        mask[30 + number, 20:90] = 255
+        Image.fromarray(mask).save(folder / "masks" / f"{number:05d}.png")
+    rows = [(f"{n:05d}.png", "parts/bolt/train/good/000.png", "bolt", "line", 0.01) for n in (2, 0, 1)]
+    table = pd.DataFrame(rows, columns=["file", "source", "category", "noise", "area"])
+    write_parquet(folder / "index.parquet", table)
+    return small

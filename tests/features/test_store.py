@@ -41,12 +41,12 @@ def write(folder: Path, backbone: Backbone, dtype: str = "float16", seed: int = 
     n, cells = 5, backbone.grid**2
     given = {
         "cls": rng.normal(size=(n, backbone.dim)).astype(np.float32),
-        "vv": rng.normal(size=(n, cells, backbone.dim)).astype(np.float32),
-        "laa": rng.normal(size=(n, cells, backbone.dim)).astype(np.float32),
+        "vv": rng.normal(size=(n, 1, cells, backbone.dim)).astype(np.float32),
+        "laa": rng.normal(size=(n, 1, cells, backbone.dim)).astype(np.float32),
     }
     settings = FeatureSettings(paths=PATHS, dtype=dtype, batch=2)  # type: ignore[arg-type]
     with write_features(folder, index_of(n), backbone, settings, with_masks=True) as arrays:
-        arrays.cls[:] = given["cls"]
+        arrays.cls["vv"][:] = given["cls"]
         arrays.patches["vv"][:] = given["vv"]
         arrays.patches["laa"][:] = given["laa"]
         assert arrays.masks is not None
@@ -65,7 +65,7 @@ def test_what_is_written_is_read(tmp_path: Path, backbone: Backbone, dtype: str)
     assert len(features) == 5 and features.grid == backbone.grid
     assert list(features.index.columns) == INDEX_COLUMNS
     assert features.index["image"].tolist() == [f"a/{n}.png" for n in range(5)]
-    assert np.array_equal(features.cls, given["cls"])
+    assert np.array_equal(features.cls("vv"), given["cls"])
     for name in PATHS:
         assert features.patches(name).dtype == np.dtype(dtype)
         assert np.array_equal(features.patches(name), given[name].astype(dtype))
@@ -81,7 +81,7 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path, backbone: Backbon
     write(tmp_path / "two", backbone)
     write(tmp_path / "other", backbone, seed=1)
     assert digest(tmp_path / "one") == digest(tmp_path / "two")
-    assert digest(tmp_path / "one")["cls.npy"] != digest(tmp_path / "other")["cls.npy"]
+    assert digest(tmp_path / "one")["cls-vv.npy"] != digest(tmp_path / "other")["cls-vv.npy"]
 
 
 def test_a_failure_in_the_middle_leaves_the_old_folder(tmp_path: Path, backbone: Backbone) -> None:
@@ -99,7 +99,7 @@ def test_a_failure_in_the_middle_leaves_the_old_folder(tmp_path: Path, backbone:
 def test_arrays_cannot_be_changed_by_readers(tmp_path: Path, backbone: Backbone) -> None:
     write(tmp_path / "f", backbone)
     with pytest.raises(ValueError, match="read-only"):
-        FeatureSet.open(tmp_path / "f").cls[0, 0] = 3.0
+        FeatureSet.open(tmp_path / "f").cls("vv")[0, 0] = 3.0
 
 
 def test_another_backbone_is_told(tmp_path: Path, backbone: Backbone) -> None:
@@ -123,15 +123,15 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path, backbone: Backbone)
     with pytest.raises(FlawlineError, match="f is missing"):
         FeatureSet.open(tmp_path / "f")
     write(tmp_path / "f", backbone)
-    (tmp_path / "f" / "cls.npy").write_bytes(b"\x93NUMPY broken")
-    with pytest.raises(FlawlineError, match=r"cls\.npy cannot be read"):
-        _ = FeatureSet.open(tmp_path / "f").cls
-    (tmp_path / "f" / "cls.npy").unlink()
-    with pytest.raises(FlawlineError, match=r"cls\.npy is missing"):
-        _ = FeatureSet.open(tmp_path / "f").cls
-    np.save(tmp_path / "f" / "cls.npy", np.zeros((4, backbone.dim), np.float32))
+    (tmp_path / "f" / "cls-vv.npy").write_bytes(b"\x93NUMPY broken")
+    with pytest.raises(FlawlineError, match=r"cls-vv\.npy cannot be read"):
+        FeatureSet.open(tmp_path / "f").cls("vv")
+    (tmp_path / "f" / "cls-vv.npy").unlink()
+    with pytest.raises(FlawlineError, match=r"cls-vv\.npy is missing"):
+        FeatureSet.open(tmp_path / "f").cls("vv")
+    np.save(tmp_path / "f" / "cls-vv.npy", np.zeros((4, backbone.dim), np.float32))
     with pytest.raises(FlawlineError, match=r"its card says \[5, "):
-        _ = FeatureSet.open(tmp_path / "f").cls
+        FeatureSet.open(tmp_path / "f").cls("vv")
     card = json.loads((tmp_path / "f" / "card.json").read_text())
     (tmp_path / "f" / "card.json").write_text("{" + json.dumps(card))
     with pytest.raises(FlawlineError, match=r"card\.json is not valid JSON"):
@@ -140,6 +140,6 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path, backbone: Backbone)
 
 def test_no_pickle_is_opened(tmp_path: Path, backbone: Backbone) -> None:
     write(tmp_path / "f", backbone)
-    np.save(tmp_path / "f" / "cls.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(FlawlineError, match=r"cls\.npy cannot be read"):
-        _ = FeatureSet.open(tmp_path / "f").cls
+    np.save(tmp_path / "f" / "cls-vv.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(FlawlineError, match=r"cls-vv\.npy cannot be read"):
+        FeatureSet.open(tmp_path / "f").cls("vv")

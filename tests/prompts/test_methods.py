@@ -1,5 +1,7 @@
 """What holds for every method."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -21,26 +23,25 @@ def method(request: pytest.FixtureRequest, tiny: Backbone) -> PromptMethod:
 
 def test_scores_depend_neither_on_batch_size_nor_on_order(method: PromptMethod, batch: Batch) -> None:
     nouns = ["gear", "leather", "gear", "mesh"] * 2
-    scores, maps = method.score(batch.cls, batch.patches, nouns, 64)
+    inputs = replace(batch.inputs, nouns=nouns)
+    scores, maps = method.score(inputs, 64)
     order = torch.tensor([3, 1, 7, 0, 6, 2, 5, 4])
-    shuffled, shuffled_maps = method.score(
-        batch.cls[order], batch.patches[order], [nouns[k] for k in order.tolist()], 64
-    )
+    shuffled, shuffled_maps = method.score(inputs.rows(order), 64)
     assert torch.allclose(scores[order], shuffled, atol=1e-6)
     assert torch.allclose(maps[order], shuffled_maps, atol=1e-6)
     for k in range(len(nouns)):
-        alone, _ = method.score(batch.cls[k : k + 1], batch.patches[k : k + 1], nouns[k : k + 1], 64)
+        alone, _ = method.score(inputs.rows(torch.tensor([k])), 64)
         assert torch.allclose(alone[0], scores[k], atol=1e-6)
 
 
 def test_scoring_changes_no_parameter(method: PromptMethod, batch: Batch) -> None:
     before = {name: value.clone() for name, value in method.state_dict().items()}
-    method.score(batch.cls, batch.patches, batch.nouns, 64)
+    method.score(batch.inputs, 64)
     assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
 
 
 def test_scores_and_maps_are_probabilities(method: PromptMethod, batch: Batch) -> None:
-    scores, maps = method.score(batch.cls, batch.patches, batch.nouns, 48)
+    scores, maps = method.score(batch.inputs, 48)
     assert maps.shape == (8, 48, 48)
     for values in (scores, maps):
         assert float(values.min()) >= 0 and float(values.max()) <= 1
@@ -87,18 +88,18 @@ def test_prompt_set_saved_and_loaded_scores_as_in_memory(
     card = {
         "method": method.name,
         "backbone": tiny.card(),
-        "image_path": {"attention": "vv", "first_block": 1, "radius": None},
+        "image_paths": {"main": {"attention": "vv", "first_block": 1, "levels": [6]}},
         "options": method.options.model_dump(),
         "seed": 0,
         "threshold": {"value": 0.5, "quantile": 0.95, "from": "good training images"},
     }
     save_prompt_set(tmp_path / "set", method, card)
     assert read_json(tmp_path / "set" / "card.json")["method"] == method.name
-    loaded, path = load_prompt_set(tmp_path / "set", tmp_path)
-    assert path.attention == "vv"
+    loaded, paths = load_prompt_set(tmp_path / "set", tmp_path)
+    assert paths["main"].attention == "vv"
     for mine, theirs in zip(
-        method.score(batch.cls, batch.patches, batch.nouns, 64),
-        loaded.score(batch.cls, batch.patches, batch.nouns, 64),
+        method.score(batch.inputs, 64),
+        loaded.score(batch.inputs, 64),
         strict=True,
     ):
         assert torch.allclose(mine, theirs, atol=1e-6)
@@ -113,7 +114,7 @@ def test_broken_prompt_set_is_refused_by_name(damage: str, tiny: Backbone, tmp_p
     backbone = tiny.card() | ({"weights_sha256": "0" * 64} if damage == "other weights" else {})
     card = {
         "method": "human_free", "backbone": backbone, "options": method.options.model_dump(), "seed": 0,
-        "image_path": {"attention": "vv", "first_block": 1, "radius": None}, "threshold": {"value": 0.5},
+        "image_paths": {"main": {"attention": "vv", "first_block": 1, "levels": [6]}}, "threshold": {"value": 0.5},
     }  # fmt: skip
     folder = tmp_path / "set"
     save_prompt_set(folder, method, card)

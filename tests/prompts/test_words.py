@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from flawline.clip.backbone import Backbone
 from flawline.clip.text_path import encode_words
-from flawline.prompts.base import MethodOptions
+from flawline.prompts.base import Inputs, MethodOptions
 from flawline.prompts.sentences import ABNORMAL_STATES, NORMAL_STATES, sentences, templates
 from flawline.prompts.words import Words
 
@@ -35,8 +35,8 @@ def test_category_names_matter_only_where_asked(tiny: Backbone, noun: str, same:
     cls = F.normalize(torch.randn(1, tiny.dim, generator=torch.Generator().manual_seed(0)), dim=-1).repeat(
         2, 1
     )
-    patches = cls[:, None].repeat(1, tiny.grid**2, 1)
-    scores, _ = method.score(cls, patches, ["gear", "woven cloth"], 32)
+    patches = cls[:, None].repeat(1, tiny.grid**2, 1)[:, None]
+    scores, _ = method.score(Inputs(cls, patches, ["gear", "woven cloth"]), 32)
     assert (scores[0] == scores[1]).item() is same
 
 

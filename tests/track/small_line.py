@@ -106,7 +106,7 @@ def write_prompt_set(folder: Path, method: str, seed: int, quality: float) -> Pa
             "image_size": 128,
             "seed": 0,
         },
-        "image_path": {"attention": "vv", "first_block": 1, "radius": None},
+        "image_paths": {"main": {"attention": "vv", "first_block": 1, "levels": [6]}},
         "options": {"noun": "object", "rates": [0.1, 0.2]},
         "threshold": {"value": 0.5, "quantile": 0.95, "from": "good training images"},
         "score": "softmax",

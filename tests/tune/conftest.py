@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from flawline.clip.backbone import Backbone, load_backbone
+from flawline.prompts.base import Inputs
 from flawline.settings import BackboneSettings
 from flawline.tune.loop import TuningData
 
@@ -29,4 +30,4 @@ def data(tiny: Backbone) -> TuningData:
     patches = torch.randn(n, grid * grid, tiny.dim, generator=generator) * 0.3 / tiny.dim**0.5
     patches = F.normalize(patches + 0.2 + small[..., None] * defect * 3, dim=-1)
     cls = F.normalize(patches.mean(1), dim=-1)
-    return TuningData(cls, patches.half(), masks, labels, ["gear"] * n)
+    return TuningData(Inputs(cls, patches[:, None].half(), ["gear"] * n), masks, labels)

@@ -25,7 +25,7 @@ def test_tuning_separates_defects_that_it_never_saw_named(tiny: Backbone, data: 
     method, curve = _tuned(tiny, data, guidance="none", epochs=15)
     totals = [value for _, _, quantity, value in curve if quantity == "total"]
     assert sum(totals[-3:]) < 0.7 * sum(totals[:3])
-    scores, maps = method.score(data.cls, data.patches.float(), data.nouns, 64)
+    scores, maps = method.score(data.rows(torch.arange(len(data.labels))).inputs, 64)
     assert float(scores[data.labels == 1].mean()) > float(scores[data.labels == 0].mean())
     assert float(maps[data.masks].mean()) > float(maps[~data.masks].mean())
 
@@ -82,7 +82,8 @@ def test_a_stage_that_trains_nothing_is_refused(tiny: Backbone, data: TuningData
 
 def test_divergence_is_one_clear_error(tiny: Backbone, data: TuningData) -> None:
     with pytest.raises(FlawlineError, match=r"diverged.*methods\.human_free\.learning_rate"):
-        _tuned(tiny, dataclasses.replace(data, cls=data.cls * float("nan")))
+        broken = dataclasses.replace(data.inputs, cls=data.inputs.cls * float("nan"))
+        _tuned(tiny, dataclasses.replace(data, inputs=broken))
 
 
 def test_batches_are_half_good_and_show_every_anomaly_once() -> None:
@@ -98,3 +99,41 @@ def test_curves_name_stage_step_and_every_term(tiny: Backbone, data: TuningData)
     _, curve = _tuned(tiny, data)
     assert {row[2] for row in curve} == {"image_ce", "focal", "dice", "guide", "guided", "total"}
     assert [row[1] for row in curve if row[2] == "total"] == list(range(4 * 2))
+
+
+def test_hooks_see_every_stage_and_may_pick_rows(tiny: Backbone, data: TuningData, monkeypatch) -> None:
+    method = HumanFree(tiny, HumanFreeOptions(image_path="laa", context_tokens=4), 0)
+    stages = [TuningStage(name, ("contexts.",), 1, 8, 0.01, {"image_ce": 1.0}) for name in ("one", "two")]
+    seen: list[tuple[str, str, int]] = []
+    picked = torch.cat([(data.labels == label).nonzero()[:4, 0] for label in (0, 1)])
+    few = TuningData(data.inputs.rows(picked), data.masks[picked], data.labels[picked])
+    monkeypatch.setattr(method, "stages", lambda: stages)
+
+    def before(stage: TuningStage, whole: TuningData) -> TuningData:
+        seen.append(("before", stage.name, len(whole.labels)))
+        return few
+
+    monkeypatch.setattr(method, "before_stage", before)
+    monkeypatch.setattr(
+        method, "after_stage", lambda stage, whole: seen.append(("after", stage.name, len(whole.labels)))
+    )
+    curve = tune(method, data, 0)
+    n = len(data.labels)
+    assert seen == [("before", "one", n), ("after", "one", n), ("before", "two", n), ("after", "two", n)]
+    steps = [row for row in curve if row[2] == "total"]
+    assert len(steps) == 2 * -(-int((few.labels == 1).sum()) // 4)
+
+
+def test_levels_of_a_path_add_up_in_the_local_losses(tiny: Backbone, data: TuningData) -> None:
+    """A path whose two levels are equal has twice the local losses of one level, and the same map."""
+    method = HumanFree(tiny, HumanFreeOptions(image_path="laa", context_tokens=4, temperature=0.1), 0)
+    batch = data.rows(torch.arange(8))
+    twice = dataclasses.replace(
+        batch, inputs=dataclasses.replace(batch.inputs, patches=batch.patches.repeat(1, 2, 1, 1))
+    )
+    names = {"focal", "dice", "image_ce"}
+    one = shared_losses(names, batch, method.predict(batch))
+    two = shared_losses(names, twice, method.predict(twice))
+    assert torch.allclose(two["focal"], 2 * one["focal"]) and torch.allclose(two["dice"], 2 * one["dice"])
+    assert torch.allclose(two["image_ce"], one["image_ce"])
+    assert torch.allclose(method.score(twice.inputs, 32)[1], method.score(batch.inputs, 32)[1], atol=1e-6)

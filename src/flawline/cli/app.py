@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flawline.cli import data, diagnose, makers, registry, retrain, score, services, stage
+from flawline.cli import data, diagnose, makers, methods, registry, retrain, score, services, stage
 from flawline.cli.environment import choose_workspace, prepare_environment
 from flawline.errors import FlawlineError
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (retrain, data, score, registry, services, diagnose, makers, stage):
+for part in (retrain, data, score, registry, services, diagnose, methods, makers, stage):
     part.register(app)
 
 

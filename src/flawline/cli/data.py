@@ -35,7 +35,7 @@ def add(
     # Also when nothing was added: an earlier run may have been killed between the two steps.
     if track_data(workspace):
         typer.echo(
-            f"data.dvc is up to date; name {name} under data.train or data.test in params.yaml to use it"
+            f"data.dvc names the new version; put {name} under data.train or data.test in params.yaml to use it"
         )
 
 

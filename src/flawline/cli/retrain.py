@@ -37,7 +37,7 @@ def retrain(
 
         set_params(workspace.params, assignments)
     _, settings = here()
-    _refuse_unknown_methods(settings)
+    _refuse_wrong_methods(settings)
     if not (workspace.root / "flows" / "retrain.py").is_file():
         raise FlawlineError(f"{workspace.root} has no flows/retrain.py", "run inside a flawline checkout")
     os.chdir(workspace.root)
@@ -47,12 +47,13 @@ def retrain(
     main(workspace.root, force)
 
 
-def _refuse_unknown_methods(settings: "Settings") -> None:
-    """Now, and not when the tuning starts; options are checked there, where the method is imported."""
-    from flawline.prompts import method_class, method_names
+def _refuse_wrong_methods(settings: "Settings") -> None:
+    """Now, and not when the tuning starts."""
+    from flawline.prompts import method_class, method_names, validate_methods
 
     for name in sorted({*settings.methods} - {*method_names()}):
-        method_class(name)  # raises, and suggests the nearest name
+        method_class(name)  # raises, and suggests the nearest name, before anything heavy is imported
+    validate_methods(settings)
 
 
 def report() -> None:

@@ -105,13 +105,16 @@ class Backbone(nn.Module):
             "seed": self.settings.seed,
         }
 
+    def squash(self, image: Image.Image) -> Image.Image:
+        """A picture of any size and mode → RGB of S × S pixels, uncropped."""
+        side = self.image_size
+        rgb = image.convert("RGB")
+        # Pillow's bicubic antialiases
+        return rgb if rgb.size == (side, side) else rgb.resize((side, side), Image.Resampling.BICUBIC)
+
     def preprocess(self, image: Image.Image) -> Tensor:
         """A picture of any size and mode → float32 [3, S, S], normalised; squashed to a square, uncropped."""
-        side = self.image_size
-        rgb = image.convert("RGB").resize(
-            (side, side), Image.Resampling.BICUBIC
-        )  # Pillow's bicubic antialiases
-        values = torch.from_numpy(np.asarray(rgb, dtype=np.float32) / 255.0)
+        values = torch.from_numpy(np.asarray(self.squash(image), dtype=np.float32) / 255.0)
         normalised = (values - torch.tensor(self.mean)) / torch.tensor(self.std)
         return normalised.permute(2, 0, 1).contiguous()
 

@@ -11,7 +11,7 @@ instead of queries with keys; `radius` lets a patch see only patches near it, an
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,54 +35,101 @@ class Step:
     after: Tensor  # [B, L, W] output of the block
 
 
+class Encoded(NamedTuple):
+    """What one image path reads from a batch; all L2-normalised.
+
+    Attributes:
+        cls: image features [B, D].
+        patches: [B, levels, N, D], patches in raster order; W instead of D where the path's space is `tower`.
+    """
+
+    cls: Tensor
+    patches: Tensor
+
+
 @torch.no_grad()
-def encode_image(
-    backbone: Backbone, images: Tensor, paths: dict[str, ImagePath]
-) -> tuple[Tensor, dict[str, Tensor]]:
+def encode_image(backbone: Backbone, images: Tensor, paths: dict[str, ImagePath]) -> dict[str, Encoded]:
     """Image and patch features of a batch, in one pass of the original stream for all paths.
 
     Args:
         backbone: the frozen CLIP.
         images: [B, 3, S, S] as `Backbone.preprocess` makes them.
-        paths: how to read patches; may be empty.
+        paths: how to read features, by name.
 
     Returns:
-        The image feature [B, D], equal to open_clip's encode_image, and for each path patch features
-        [B, N, D] in raster order; all L2-normalised.
+        The features of each path. The image feature of a path with `image_norm` is open_clip's encode_image.
 
     Raises:
-        FlawlineError: a path starts after the last block.
+        FlawlineError: a path asks for a block that the backbone does not have.
     """
-    check_paths(backbone, paths)
+    paths = resolve_paths(backbone, paths)
     streams = {name: LocalStream(path, backbone) for name, path in paths.items() if path.attention != "plain"}
+    read: dict[str, list[Tensor]] = {name: [] for name in paths}
     step = None
     for step in walk(backbone, images):
-        for stream in streams.values():
-            stream.advance(step)
+        for name, path in paths.items():
+            if name in streams:
+                streams[name].advance(step)
+            if step.number in path.levels:
+                tokens = streams[name].tokens if name in streams else step.after[:, 1:]
+                read[name].append(read_patches(backbone, tokens, path.space))
     assert step is not None
-    pooled, _ = backbone.visual._pool(step.after)
-    cls = F.normalize(pooled @ backbone.visual.proj, dim=-1)
-    patches = {
-        name: read_patches(backbone, streams[name].tokens if name in streams else step.after[:, 1:])
-        for name in paths
+    pooled = {
+        norm: image_feature(backbone, step.after, norm) for norm in {p.image_norm for p in paths.values()}
     }
-    return cls, patches
+    return {
+        name: Encoded(pooled[path.image_norm], torch.stack(read[name], 1)) for name, path in paths.items()
+    }
 
 
-def check_paths(backbone: Backbone, paths: dict[str, ImagePath]) -> None:
-    """Raise FlawlineError where a path asks for a block that the backbone does not have."""
-    for name, path in paths.items():
-        if path.first_block > backbone.vision_layers:
+def image_feature(backbone: Backbone, tokens: Tensor, norm: bool = True) -> Tensor:
+    """Last tokens [B, L, W] → image features [B, D], L2-normalised; without `norm` the final norm is left out."""
+    visual = backbone.visual
+    pooled = visual._pool(tokens)[0] if norm else visual._global_pool(tokens)[0]
+    return F.normalize(pooled @ visual.proj, dim=-1)
+
+
+def resolve_paths(backbone: Backbone, paths: dict[str, ImagePath]) -> dict[str, ImagePath]:
+    """The same paths with every block as a number, so that equal readings compare equal.
+
+    Raises:
+        FlawlineError: a path asks for a block that the backbone does not have, or reads before it starts.
+    """
+    depth, model = backbone.vision_layers, backbone.settings.name
+    return {name: resolve_path(name, path, depth, model) for name, path in paths.items()}
+
+
+def resolve_path(name: str, path: ImagePath, depth: int, model: str) -> ImagePath:
+    """`resolve_paths` for one path and a tower of `depth` blocks."""
+    key = f"features.paths.{name}"
+    first = block_number(path.first_block, depth)
+    levels = [block_number(level, depth) for level in path.levels]
+    for what, number in (("first_block", first), ("levels", max(levels))):
+        if number > depth:
             raise FlawlineError(
-                f"features.paths.{name}.first_block: {path.first_block}, but {backbone.settings.name} has "
-                f"{backbone.vision_layers} blocks",
-                f"give 1 to {backbone.vision_layers}",
+                f"{key}.{what}: {number}, but {model} has {depth} blocks", f"give 1 to {depth}"
             )
+    if levels != sorted(set(levels)):
+        raise FlawlineError(
+            f"{key}.levels: {path.levels} are blocks {levels} of {depth}", "name each block once, in order"
+        )
+    if path.attention != "plain" and levels[0] < first:
+        raise FlawlineError(
+            f"{key}.levels: block {levels[0]} comes before first_block {first}", "read the stream where it is"
+        )
+    return path.model_copy(update={"first_block": first, "levels": levels})
 
 
-def read_patches(backbone: Backbone, tokens: Tensor) -> Tensor:
-    """Patch tokens [B, N, W] of any stream at any block → features [B, N, D], L2-normalised."""
-    return F.normalize(backbone.visual.ln_post(tokens) @ backbone.visual.proj, dim=-1)
+def block_number(block: int | float, depth: int) -> int:
+    """A block counted from 1: an int as it is, a float as a share of the depth."""
+    return block if isinstance(block, int) else max(1, round(block * depth))
+
+
+def read_patches(backbone: Backbone, tokens: Tensor, space: str = "joint") -> Tensor:
+    """Patch tokens [B, N, W] of any stream at any block → unit features [B, N, D], or [B, N, W] in `tower`."""
+    if space == "joint":
+        tokens = backbone.visual.ln_post(tokens) @ backbone.visual.proj
+    return F.normalize(tokens, dim=-1)
 
 
 def walk(backbone: Backbone, images: Tensor) -> Iterator[Step]:
@@ -104,6 +151,7 @@ class LocalStream:
 
     def __init__(self, path: ImagePath, backbone: Backbone) -> None:
         self.path = path
+        self.first = block_number(path.first_block, backbone.vision_layers)
         self.mask = None if path.radius is None else near(backbone.grid, path.radius).to(backbone.device)
         self._tokens: Tensor | None = None
 
@@ -115,7 +163,7 @@ class LocalStream:
 
     def advance(self, step: Step) -> None:
         """Add one block's local attention, if the block is at or after `first_block`."""
-        if step.number < self.path.first_block:
+        if step.number < self.first:
             return
         if self._tokens is None:
             self._tokens = step.before[:, 1:]

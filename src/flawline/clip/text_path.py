@@ -99,10 +99,10 @@ def encode_prompts(backbone: Backbone, embeddings: Tensor, eot: Tensor) -> Tenso
     for block in tower.transformer.resblocks:
         x = block(x, attn_mask=mask)
     at_end = x[torch.arange(len(x), device=x.device), eot.to(x.device)]
-    return _project(tower.text_projection, tower.ln_final(at_end))
+    return project(tower.text_projection, tower.ln_final(at_end))
 
 
-def _project(projection: object, x: Tensor) -> Tensor:
+def project(projection: object, x: Tensor) -> Tensor:
     if projection is None:
         return x
     if isinstance(projection, torch.nn.Linear):

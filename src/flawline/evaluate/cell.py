@@ -20,9 +20,11 @@ from flawline.evaluate.overlays import heat_scale, overlay
 from flawline.evaluate.pixel_metrics import pixel_metrics
 from flawline.evaluate.ranking import rank_pixels
 from flawline.evaluate.tables import COLUMNS, write_metrics
+from flawline.evaluate.types import TypeScores, type_metrics
 from flawline.files import atomic_folder, write_json, write_parquet
 from flawline.settings import EvaluateSettings
 
+GOOD = "good"
 TYPE_METRICS = ("image_auroc", "pixel_auroc", "aupro")
 
 
@@ -66,6 +68,8 @@ def evaluate_cell(
     masks: list[np.ndarray | None] | np.ndarray,
     settings: EvaluateSettings,
     identity: Identity,
+    types: TypeScores | None = None,
+    type_words: list[str] | None = None,
 ) -> CellResult:
     """Measure one prompt set on one test set.
 
@@ -80,6 +84,8 @@ def evaluate_cell(
             anomalous image without a mask, or with an empty one, takes no part in pixel metrics.
         settings: limits, bins, resamples, seed.
         identity: method, seed, train_set, test_set.
+        types: what the method says of defect types, where it knows them.
+        type_words: then the words of each image's true type, empty for a good image.
 
     Raises:
         FlawlineError: lengths differ or a score is not finite.
@@ -100,9 +106,17 @@ def evaluate_cell(
         labels=labels, scores=scores, maps=maps, masks=whole, use=use,
         histograms=histograms, overlap=overlap, regions=regions,
     )  # fmt: skip
-    metrics, pro = _tabulate(images, settings, identity)
+    told: dict[tuple[str, str, str], Measured] = {}
+    if types is not None and type_words is not None:
+        told = type_metrics(
+            types, type_words, images.categories, images.defects, settings.bootstrap, settings.seed
+        )
+    metrics, pro = _tabulate(images, settings, identity, told)
     table = index[["image", "category", "defect", "label"]].reset_index(drop=True)
     table = table.assign(image_score=scores, map_max=maps.max(axis=(1, 2)), map_mean=maps.mean(axis=(1, 2)))
+    if types is not None:
+        shown = dict(zip([GOOD, *types.words], types.probabilities.T, strict=True))
+        table = table.assign(named=types.named(), **{f"type: {name}": p for name, p in shown.items()})
     cases = pick_cases(table, _localisation(images), settings.overlays)
     curves = {"image_roc": _roc(images), "pro": pro, "pro_limit": settings.pro_limit}
     return CellResult(table, metrics, histograms, curves, cases, maps, whole, use)
@@ -125,7 +139,10 @@ def _check(index: pd.DataFrame, scores: np.ndarray, maps: np.ndarray) -> None:
 
 
 def _tabulate(
-    images: Images, settings: EvaluateSettings, identity: Identity
+    images: Images,
+    settings: EvaluateSettings,
+    identity: Identity,
+    told: dict[tuple[str, str, str], Measured],
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     curves: dict[str, Any] = {}
@@ -155,6 +172,8 @@ def _tabulate(
             by_type, _ = measured(np.flatnonzero(pair))
             add(category, defect, {name: by_type[name] for name in TYPE_METRICS if name in by_type})
     add("mean", "all", {metric: macro(parts) for metric, parts in of_all.items()})
+    for (category, defect, metric), one in sorted(told.items()):
+        add(category, defect, {metric: one})
     return pd.DataFrame(rows, columns=list(COLUMNS)), curves
 
 
@@ -177,13 +196,19 @@ def _localisation(images: Images) -> np.ndarray:
     return result
 
 
-def write_cell(result: CellResult, folder: Path, image_loader: Callable[[str], Image.Image]) -> None:
+def write_cell(
+    result: CellResult,
+    folder: Path,
+    image_loader: Callable[[str], Image.Image],
+    support: dict[str, list[str]] | None = None,
+) -> None:
     """Write a cell's files; the folder is whole or absent.
 
     Args:
         result: from `evaluate_cell`.
         folder: `Workspace.evaluation(cell, test)`.
         image_loader: gives the picture of a path as it stands in the scores table.
+        support: hashes of the good images that a few-shot method looked at, by category.
     """
     from safetensors.numpy import save_file
 
@@ -197,6 +222,8 @@ def write_cell(result: CellResult, folder: Path, image_loader: Callable[[str], I
         )
         write_metrics(partial / "metrics.csv", result.metrics)
         write_json(partial / "curves.json", result.curves)
+        if support:
+            write_json(partial / "support.json", support)
         (partial / "overlays").mkdir()
         notes = []
         for case in result.cases:

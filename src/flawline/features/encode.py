@@ -50,10 +50,9 @@ def encode_items(
         part = items[start : start + settings.batch]
         rows = slice(start, start + len(part))
         images = torch.stack([backbone.preprocess(load_rgb(item.image, max_pixels)) for item in part])
-        cls, patches = encode_image(backbone, images, settings.paths)
-        arrays.cls[rows] = cls.cpu().numpy()
-        for name, values in patches.items():
-            arrays.patches[name][rows] = values.cpu().numpy()
+        for name, encoded in encode_image(backbone, images, settings.paths).items():
+            arrays.cls[name][rows] = encoded.cls.cpu().numpy()
+            arrays.patches[name][rows] = encoded.patches.cpu().numpy()
         if arrays.masks is not None:
             for row, item in enumerate(part, start):
                 if item.mask is not None:

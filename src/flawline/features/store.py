@@ -1,8 +1,8 @@
 """Feature folders: written once, atomically, and memory-mapped by everything after.
 
-A folder holds `index.parquet` (one row an image), `cls.npy` float32 [n, D], `patches-<path>.npy` [n, N, D] in
-the dtype of the settings, `masks.npy` uint8 0/1 [n, side, side] (training part only) and `card.json`. Row i
-of each belongs to row i of the index.
+A folder holds `index.parquet` (one row an image), for each image path `cls-<path>.npy` float32 [n, D] and
+`patches-<path>.npy` [n, levels, N, D or W] in the dtype of the settings, `masks.npy` uint8 0/1 [n, side, side]
+(training part only) and `card.json`. Row i of each belongs to row i of the index.
 """
 
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.lib.format import open_memmap
 
 from flawline.clip.backbone import Backbone
+from flawline.clip.image_path import resolve_path, resolve_paths
 from flawline.errors import FlawlineError
 from flawline.files import atomic_folder, read_json, read_parquet, write_json, write_parquet
 from flawline.settings import FeatureSettings, ImagePath
@@ -28,7 +29,7 @@ _REMEDY = "run the features stage again (dvc repro)"
 class FeatureArrays:
     """The open arrays of a folder that is being written; assign rows, in any order."""
 
-    cls: np.ndarray
+    cls: dict[str, np.ndarray]
     patches: dict[str, np.ndarray]
     masks: np.ndarray | None
 
@@ -46,16 +47,22 @@ def write_features(
         settings: `paths` and the `dtype` of the patches.
         with_masks: also masks.npy, all zeros at first.
     """
-    n, grid, dim, side = len(index), backbone.grid, backbone.dim, backbone.image_size
+    n, side = len(index), backbone.image_size
+    card = make_card(backbone, settings, index)
     with atomic_folder(folder) as partial:
         arrays = FeatureArrays(
-            cls=open_memmap(partial / "cls.npy", mode="w+", dtype=np.float32, shape=(n, dim)),
+            cls={
+                name: open_memmap(
+                    partial / f"cls-{name}.npy", mode="w+", dtype=np.float32, shape=(n, backbone.dim)
+                )
+                for name in settings.paths
+            },
             patches={
                 name: open_memmap(
                     partial / f"patches-{name}.npy",
                     mode="w+",
                     dtype=settings.dtype,
-                    shape=(n, grid * grid, dim),
+                    shape=(n, *card["shapes"][name]),
                 )
                 for name in settings.paths
             },
@@ -64,22 +71,29 @@ def write_features(
             else None,
         )
         write_parquet(partial / "index.parquet", index[INDEX_COLUMNS])
-        write_json(partial / "card.json", make_card(backbone, settings, index))
+        write_json(partial / "card.json", card)
         yield arrays
-        for array in (arrays.cls, *arrays.patches.values(), arrays.masks):
+        for array in (*arrays.cls.values(), *arrays.patches.values(), arrays.masks):
             if isinstance(array, np.memmap):
                 array.flush()
 
 
 def make_card(backbone: Backbone, settings: FeatureSettings, index: pd.DataFrame) -> dict[str, Any]:
-    """What a feature folder says of itself."""
+    """What a feature folder says of itself; blocks of the paths are numbers."""
+    paths = resolve_paths(backbone, settings.paths)
+    cells = backbone.grid**2
     return {
         "backbone": backbone.card(),
         "fingerprint": backbone.fingerprint,
         "grid": backbone.grid,
+        "blocks": backbone.vision_layers,
         "dim": backbone.dim,
         "side": backbone.image_size,
-        "paths": {name: path.model_dump() for name, path in settings.paths.items()},
+        "paths": {name: path.model_dump() for name, path in paths.items()},
+        "shapes": {
+            name: [len(path.levels), cells, backbone.dim if path.space == "joint" else backbone.vision_width]
+            for name, path in paths.items()
+        },
         "dtype": settings.dtype,
         "images": len(index),
         "synthetic": int(index["synthetic"].sum()),
@@ -133,7 +147,8 @@ class FeatureSet:
             raise FlawlineError(f"{self.folder} holds features of another backbone ({told})", _REMEDY)
         for name, path in (paths or {}).items():
             have = self.card.get("paths", {}).get(name)
-            if have != path.model_dump():
+            wanted = resolve_path(name, path, self.card["blocks"], self.card["backbone"]["name"])
+            if have != wanted.model_dump():
                 raise FlawlineError(
                     f"{self.folder}: path '{name}' was read as {have or 'nothing'}, not as asked now",
                     _REMEDY,
@@ -147,23 +162,29 @@ class FeatureSet:
         """Patches a side."""
         return int(self.card["grid"])
 
-    @property
-    def cls(self) -> np.ndarray:
-        """Image features float32 [n, D], L2-normalised, memory-mapped read-only."""
-        return self._array("cls", (len(self), self.card["dim"]))
+    def cls(self, path: str) -> np.ndarray:
+        """Image features float32 [n, D] of an image path, L2-normalised, memory-mapped read-only."""
+        self._shape(path)
+        return self._array(f"cls-{path}", (len(self), self.card["dim"]))
 
     def patches(self, path: str) -> np.ndarray:
-        """Patch features [n, N, D] of an image path, L2-normalised, in the stored dtype, memory-mapped.
+        """Patch features [n, levels, N, D] of an image path (W instead of D in `tower` space), L2-normalised.
+
+        Memory-mapped, in the stored dtype.
 
         Raises:
             FlawlineError: the folder has no such path; the message lists those it has.
         """
+        return self._array(f"patches-{path}", (len(self), *self._shape(path)))
+
+    def _shape(self, path: str) -> list[int]:
         if path not in self.card["paths"]:
             have = ", ".join(sorted(self.card["paths"]))
             raise FlawlineError(
                 f"{self.folder} has no features for path '{path}' (it has {have})", "add it to features.paths"
             )
-        return self._array(f"patches-{path}", (len(self), self.grid**2, self.card["dim"]))
+        shape: list[int] = self.card["shapes"][path]
+        return shape
 
     @property
     def masks(self) -> np.ndarray:

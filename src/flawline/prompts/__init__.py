@@ -13,7 +13,9 @@ from flawline.settings import Settings, describe
 if TYPE_CHECKING:
     from flawline.prompts.base import MethodOptions, PromptMethod
 
-_SHARED = {"base", "maps", "sentences", "prompt_set"}
+_SHARED = {
+    "base", "fusion", "maps", "memory", "meta", "one_class", "option_docs", "prompt_set", "sentences",
+}  # fmt: skip
 
 
 def method_names() -> list[str]:
@@ -51,16 +53,37 @@ def method_options(name: str, raw: dict[str, Any]) -> "MethodOptions":
 
 
 def validate_methods(settings: Settings) -> None:
-    """Check every described method's options and that its image path exists.
+    """Check every described method's options, that its image paths exist, and the same of every variant.
 
     Raises:
         FlawlineError: the first fault found.
     """
-    for name, raw in sorted(settings.methods.items()):
-        path = method_options(name, raw).image_path
-        if path not in settings.features.paths:
-            known = ", ".join(sorted(settings.features.paths))
-            raise FlawlineError(
-                f"params.yaml: methods.{name}.image_path: no '{path}' in features.paths",
-                f"choose from {known}",
-            )
+    from flawline.variants import VariantId, changed
+
+    for name in sorted(settings.methods):
+        _validate(settings, name)
+    for name, variants in sorted(settings.ablations.items()):
+        for variant in sorted(variants):
+            try:
+                _validate(changed(settings, VariantId(name, variant)), name)
+            except FlawlineError as error:
+                where = f"ablations.{name}.{variant}"
+                if where in error.problem:
+                    raise
+                raise FlawlineError(
+                    f"params.yaml: {where}: {error.problem.removeprefix('params.yaml: ')}", error.remedy
+                ) from error
+
+
+def _validate(settings: Settings, name: str) -> None:
+    """One method's options, and that its image paths (options named …_path) exist."""
+    options = method_options(name, settings.methods[name])
+    for key in (key for key in sorted(type(options).model_fields) if key.endswith("_path")):
+        given = getattr(options, key) or []
+        for path in [given] if isinstance(given, str) else given:
+            if path not in settings.features.paths:
+                known = ", ".join(sorted(settings.features.paths))
+                raise FlawlineError(
+                    f"params.yaml: methods.{name}.{key}: no '{path}' in features.paths",
+                    f"choose from {known}",
+                )

@@ -1,23 +1,36 @@
 """What every prompt method is: which prompts, what trains in which stage, how a score is read.
 
-Dimensions: B images, N patches, D joint, C classes (0 = good, the rest defects; binary methods have C = 2).
+Dimensions: B images, L levels of the image path, N patches, D joint, W width of the image tower, C classes
+(0 = good, the rest defects; binary methods have C = 2), S pixels a side of the backbone's input.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from flawline.clip.backbone import Backbone
+from flawline.errors import FlawlineError
+
+if TYPE_CHECKING:
+    from flawline.tune.loop import TuningData
 
 OBJECT = "object"
+MAIN = "main"
 
 
 class MethodOptions(BaseModel):
-    """Options all methods share; a method's own options extend this. Strict: no unknown keys, no conversions."""
+    """Options all methods share; a method's own options extend this. Strict: no unknown keys, no conversions.
+
+    Attributes:
+        image_path: how features are read from the image tower.
+        noun: what a prompt calls the thing: its category's words, or just "object".
+        temperature: of the softmax over good and defective; 1 / CLIP's logit scale.
+        smoothing: sigma of the Gaussian over the anomaly map, in pixels of the backbone's input; 0: none.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -33,6 +46,7 @@ class TuningStage:
 
     Attributes:
         trains: prefixes of the parameter names that train; the others are frozen.
+        final_rate: where the cosine schedule ends.
         losses: weight of each named loss; names are those of flawline.tune.losses or of the method's own losses.
         guidance: what the guiding loss does: `projection` takes the conflicting part out of the gradient (MPTS),
             `loss` adds it to the loss, `none` ignores it.
@@ -49,26 +63,81 @@ class TuningStage:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: Literal["cosine", "constant"] = "cosine"
+    final_rate: float = 0.0
     guidance: Literal["projection", "loss", "none"] = "none"
     guidance_weight: float = 1.0
     supervision: Literal["synthetic", "real", "both"] = "synthetic"
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Cached features of some images: cls [B, D], patches [B, N, D], labels int64 [B], masks bool [B, S, S]."""
+class Inputs:
+    """What a method may see of B images.
+
+    Attributes:
+        cls: image features [B, D] of the method's image path, unit length.
+        patches: patch features [B, L, N, D] of the method's image path, unit length.
+        nouns: the category's words of each image, empty where unknown.
+        more: patch features [B, L, N, D or W] of the method's other image paths, by role (`more_paths`).
+        pixels: preprocessed images [B, 3, S, S], only for methods with `reads_pixels`.
+        categories: the category of each image, for methods with a memory of good images.
+    """
 
     cls: Tensor
     patches: Tensor
+    nouns: list[str] = field(default_factory=list)
+    more: dict[str, Tensor] = field(default_factory=dict)
+    pixels: Tensor | None = None
+    categories: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.cls)
+
+    def need_pixels(self) -> Tensor:
+        """The images; FlawlineError where only cached features were given."""
+        if self.pixels is None:
+            raise FlawlineError(
+                "this method reads images, but was given cached features alone", "pass Inputs.pixels"
+            )
+        return self.pixels
+
+    def rows(self, picked: Tensor) -> "Inputs":
+        """The inputs of some images, picked int64 [b]."""
+        at = picked.tolist()
+        return Inputs(
+            self.cls[picked],
+            self.patches[picked],
+            [self.nouns[k] for k in at] if self.nouns else [],
+            {role: values[picked] for role, values in self.more.items()},
+            None if self.pixels is None else self.pixels[picked],
+            [self.categories[k] for k in at] if self.categories else [],
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images of a training set: what is seen, labels int64 [B] (0 good), masks bool [B, S, S], defects.
+
+    `defects` names each image's defect type (its noise, if synthetic), `good` for good images.
+    """
+
+    inputs: Inputs
     labels: Tensor
     masks: Tensor
-    nouns: list[str] = field(default_factory=list)
+    defects: list[str] = field(default_factory=list)
+
+    @property
+    def cls(self) -> Tensor:
+        return self.inputs.cls
+
+    @property
+    def patches(self) -> Tensor:
+        return self.inputs.patches
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Class probabilities of images [B, C] and patches [B, N, C], and the unit text features they were compared
-    with: [C, D], or [B, C, D] where the images of a batch have different nouns."""
+    """Class probabilities of images [B, C] and patches [B, L, N, C], and the unit text features they were
+    compared with: [C, D], or [B, C, D] where the images of a batch have different nouns."""
 
     image: Tensor
     patches: Tensor
@@ -86,6 +155,10 @@ class PromptMethod(nn.Module, ABC):
     fidelity: ClassVar[Literal["paper", "released-code", "reconstruction", "baseline"]]
     score_formula: ClassVar[str]
     Options: ClassVar[type[MethodOptions]] = MethodOptions
+    #: the method runs the image tower itself and cannot use cached features
+    reads_pixels: ClassVar[bool] = False
+    #: the method tells defect types apart: see `type_scores`
+    knows_types: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, options: Any, seed: int) -> None:
         super().__init__()
@@ -93,6 +166,30 @@ class PromptMethod(nn.Module, ABC):
         self.backbone: Backbone
         self.options = options
         self.seed = seed
+
+    def more_paths(self) -> dict[str, str]:
+        """Other image paths the method reads besides `options.image_path`: role → name in features.paths."""
+        return {}
+
+    def paths(self) -> dict[str, str]:
+        """All image paths the method reads: role → name in features.paths; the role of the first is MAIN."""
+        return {MAIN: self.options.image_path, **self.more_paths()}
+
+    @property
+    def needs_support(self) -> bool:
+        """Whether the method scores against a few good images of the target's own category: see `remember`.
+
+        Such a method has an option `shots`: good images a category.
+        """
+        return False
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first sentence of the method's file."""
+        import inspect
+
+        module = inspect.getmodule(cls)
+        return ((module.__doc__ if module else "") or "").split("\n")[0].replace("`", "")
 
     # --- what a method says -------------------------------------------------------------------------------
     @abstractmethod
@@ -111,6 +208,13 @@ class PromptMethod(nn.Module, ABC):
         """The guiding loss of the batch, where the method has a guide."""
         return None
 
+    def before_stage(self, stage: TuningStage, data: "TuningData") -> "TuningData":
+        """Called before each stage; may pick other rows (rounds with other anomalies) or reset a guide."""
+        return data
+
+    def after_stage(self, stage: TuningStage, data: "TuningData") -> None:
+        """Called after each stage with the whole training set (self-optimising guides move here)."""
+
     def after_epoch(self, progress: float) -> None:
         """Called after each epoch with the finished share of the stage, 0..1 (a dynamic guide moves here)."""
 
@@ -122,6 +226,23 @@ class PromptMethod(nn.Module, ABC):
         """The hand-written words that this method uses, for the card."""
         return {}
 
+    def remember(self, good: Inputs) -> None:
+        """Take a few good images as support (`needs_support`); categories are told by `good.categories`."""
+
+    def type_words(self) -> list[str]:
+        """The defect types in words that the prompts were trained with, or are set to ask for (`knows_types`)."""
+        return []
+
+    def type_scores(self, inputs: Inputs, words: list[str], size: int) -> tuple[Tensor, Tensor]:
+        """Probabilities of good and of each defect (`knows_types`): images [B, 1 + K], maps [B, 1 + K, size, size].
+
+        Args:
+            inputs: the images.
+            words: the K defects asked for, in words; also such that were not trained.
+            size: pixels a side of the maps.
+        """
+        raise NotImplementedError(f"{self.name} knows no defect types")
+
     # --- what all methods share ---------------------------------------------------------------------------
     def noun_of(self, words: str) -> str:
         """The noun put into prompts for images whose category reads `words` (empty when unknown)."""
@@ -129,7 +250,7 @@ class PromptMethod(nn.Module, ABC):
 
     def predict(self, batch: Batch) -> Prediction:
         """Probabilities of a training batch; each image is compared with the prompts of its own noun."""
-        nouns = [self.noun_of(words) for words in batch.nouns]
+        nouns = [self.noun_of(words) for words in batch.inputs.nouns]
         distinct = sorted(set(nouns)) or [OBJECT]
         texts = [self.text_features(noun) for noun in distinct]
         if len(texts) == 1:
@@ -138,31 +259,33 @@ class PromptMethod(nn.Module, ABC):
         return self.compare(batch.cls, batch.patches, torch.stack(texts)[rows])
 
     def compare(self, cls: Tensor, patches: Tensor, text: Tensor) -> Prediction:
-        """softmax(cosine / temperature) of cls [B, D] and patches [B, N, D] with text [C, D] or [B, C, D]."""
+        """softmax(cosine / temperature) of cls [B, D] and patches [B, L, N, D] with text [C, D] or [B, C, D]."""
         scale = 1.0 / self.options.temperature
         image = (cls[:, None] @ text.mT)[:, 0]
-        return Prediction((image * scale).softmax(-1), (patches @ text.mT * scale).softmax(-1), text)
+        local = patches @ (text.mT if text.ndim == 2 else text.mT[:, None])
+        return Prediction((image * scale).softmax(-1), (local * scale).softmax(-1), text)
 
     def anomaly(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
-        """Probability of any defect: images [B], patches [B, N]."""
-        return 1 - prediction.image[..., 0], 1 - prediction.patches[..., 0]
+        """Probability of any defect: images [B], patches [B, N], the mean over the levels."""
+        return 1 - prediction.image[..., 0], (1 - prediction.patches[..., 0]).mean(1)
 
     def image_score(self, image: Tensor, maps: Tensor) -> Tensor:
         """Image score [B] from the image's anomaly probability [B] and its finished map [B, h, w]."""
         return image
 
     @torch.no_grad()
-    def score(self, cls: Tensor, patches: Tensor, nouns: list[str], size: int) -> tuple[Tensor, Tensor]:
+    def score(self, inputs: Inputs, size: int) -> tuple[Tensor, Tensor]:
         """Scores [B] and maps [B, size, size] in 0..1; images may have different nouns."""
         from flawline.prompts.maps import finish_maps
 
-        image = torch.empty(len(cls))
-        probability = torch.empty(patches.shape[:2])
-        wanted = [self.noun_of(words) for words in nouns]
+        image = torch.empty(len(inputs))
+        probability = torch.empty(len(inputs), inputs.patches.shape[2])
+        wanted = [self.noun_of(words) for words in inputs.nouns or [""] * len(inputs)]
         for noun in sorted(set(wanted)):
             rows = torch.tensor([k for k, other in enumerate(wanted) if other == noun])
-            prediction = self.compare(cls[rows], patches[rows], self.folded(noun))
-            image[rows], probability[rows] = self.anomaly(prediction)
+            prediction = self.compare(inputs.cls[rows], inputs.patches[rows], self.folded(noun))
+            bad, local = self.anomaly(prediction)
+            image[rows], probability[rows] = bad.float(), local.float()
         maps = finish_maps(probability, size, self.options.smoothing * size / self.backbone.image_size)
         return self.image_score(image, maps), maps
 

@@ -31,7 +31,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         FlawlineError: there is none, or it is broken.
     """
     card: dict[str, Any] = read_json(Path(folder) / CARD)
-    missing = sorted({"method", "backbone", "image_path", "options", "seed", "threshold"} - set(card))
+    missing = sorted({"method", "backbone", "image_paths", "options", "seed", "threshold"} - set(card))
     if missing:
         raise FlawlineError(f"{folder}/{CARD} lacks {', '.join(missing)}", "tune the prompt set again")
     return card
@@ -39,8 +39,8 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 def load_prompt_set(
     folder: Path, root: Path, backbone: Backbone | None = None
-) -> tuple[PromptMethod, ImagePath]:
-    """Rebuild a method with its learned tokens.
+) -> tuple[PromptMethod, dict[str, ImagePath]]:
+    """Rebuild a method with its learned tokens; also how it reads the image tower, by role.
 
     Args:
         folder: the prompt set.
@@ -71,4 +71,5 @@ def load_prompt_set(
         raise FlawlineError(
             f"{folder / TENSORS} cannot be read: {cause}", "tune the prompt set again"
         ) from error
-    return method.eval(), ImagePath.model_validate(card["image_path"])
+    paths = {role: ImagePath.model_validate(path) for role, path in card["image_paths"].items()}
+    return method.eval(), paths

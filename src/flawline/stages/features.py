@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from flawline.clip.backbone import load_backbone
-from flawline.clip.image_path import check_paths
+from flawline.clip.image_path import resolve_paths
 from flawline.determinism import make_torch_deterministic
 from flawline.errors import FlawlineError
 from flawline.features.encode import Item, encode_items
@@ -16,13 +16,13 @@ from flawline.workspace import Workspace
 
 
 def run(workspace: Workspace, settings: Settings, part: str, dataset: str) -> None:
-    """Write out/features/<part>/<dataset>/.
+    """Write out/features/<part>/<dataset>/; for `test` also out/features/support/<dataset>/.
 
     Args:
         workspace: where everything lies.
         settings: `features` and `backbone` count.
         part: `train`: the good training images, then the synthetic ones of out/synth/<dataset>, with masks;
-            `test`: the test split.
+            `test`: the test split; and, as support, up to `features.support` good training images a category.
         dataset: a folder below data/.
 
     Raises:
@@ -36,14 +36,18 @@ def run(workspace: Workspace, settings: Settings, part: str, dataset: str) -> No
     if part == "train":
         synthetic, more = _synthetic_rows(workspace.synth(dataset))
         index, items = pd.concat([real, synthetic], ignore_index=True), items + more
-    index = index.assign(row=range(len(index))).astype({"row": "int64", "label": "int8", "synthetic": "bool"})
-
+    index = _numbered(index)
     backbone = load_backbone(settings.backbone, workspace.root)
-    check_paths(backbone, settings.features.paths)
-    folder = workspace.features(part, dataset)
-    with write_features(folder, index, backbone, settings.features, with_masks=part == "train") as arrays:
-        what = f"features of {dataset}"
-        encode_items(items, backbone, settings.features, arrays, what, settings.data.max_pixels)
+    resolve_paths(backbone, settings.features.paths)
+    parts = [(part, index, items)]
+    if part == "test":
+        few = _support_rows(read_parquet(workspace.manifest), dataset, settings.features.support)
+        parts.append(("support", few, [Item(inside(workspace.data, image)) for image in few["image"]]))
+    for name, rows, wanted in parts:
+        folder = workspace.features(name, dataset)
+        with write_features(folder, rows, backbone, settings.features, with_masks=name == "train") as arrays:
+            what = f"features of {dataset}" + (" (support)" if name == "support" else "")
+            encode_items(wanted, backbone, settings.features, arrays, what, settings.data.max_pixels)
 
 
 def _real_rows(manifest: pd.DataFrame, part: str, dataset: str) -> pd.DataFrame:
@@ -64,6 +68,22 @@ def _real_rows(manifest: pd.DataFrame, part: str, dataset: str) -> pd.DataFrame:
             "`flawline data check` names them all",
         )
     return rows.assign(row=0, synthetic=False)[INDEX_COLUMNS].reset_index(drop=True)
+
+
+def _numbered(index: pd.DataFrame) -> pd.DataFrame:
+    return index.assign(row=range(len(index))).astype({"row": "int64", "label": "int8", "synthetic": "bool"})
+
+
+def _support_rows(manifest: pd.DataFrame, dataset: str, most: int) -> pd.DataFrame:
+    """Good training images, the first `most` of each category by their hash: a draw that files alone decide.
+
+    An image that also stands in the test split is left out: it would be compared with itself.
+    """
+    of_set = manifest[(manifest["dataset"] == dataset) & manifest["problem"].isna()]
+    tested = set(of_set.loc[of_set["split"] == "test", "sha256"])
+    good = of_set[(of_set["split"] == "train") & (of_set["label"] == 0) & ~of_set["sha256"].isin(tested)]
+    few = good.sort_values(["category", "sha256"]).groupby("category", sort=True).head(most)
+    return _numbered(few.assign(row=0, synthetic=False)[INDEX_COLUMNS].reset_index(drop=True))
 
 
 def _synthetic_rows(folder: Path) -> tuple[pd.DataFrame, list[Item]]:

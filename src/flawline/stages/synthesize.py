@@ -116,7 +116,7 @@ def _with_similarity(
             yield from ((row, picture, None) for row, picture in zip(part, batch, strict=True))
             continue
         inputs = torch.stack([backbone.preprocess(picture) for picture in batch])
-        patches = encode_image(backbone, inputs, {"vv": VV})[1]["vv"]
+        patches = encode_image(backbone, inputs, {"vv": VV})["vv"].patches[:, 0]
         for place, (row, picture) in enumerate(zip(part, batch, strict=True)):
             category = row["category"]
             if category not in directions:

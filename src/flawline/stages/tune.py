@@ -4,16 +4,19 @@ from dataclasses import asdict
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from flawline.clip.backbone import load_backbone
 from flawline.clip.text_path import nearest_words
 from flawline.data.vocabulary import Vocabulary, load_vocabulary
 from flawline.determinism import derived_seed, make_torch_deterministic
 from flawline.errors import FlawlineError
+from flawline.features.pixels import PixelReader, files_of
 from flawline.features.store import FeatureSet
+from flawline.features.support import draw_support
 from flawline.files import atomic_folder, write_json
 from flawline.prompts import method_class, method_options
-from flawline.prompts.base import PromptMethod
+from flawline.prompts.base import Inputs, PromptMethod
 from flawline.prompts.prompt_set import save_prompt_set
 from flawline.settings import Settings
 from flawline.tune.loop import Curve, TuningData, tune
@@ -35,8 +38,12 @@ def run(workspace: Workspace, settings: Settings, cell: Cell) -> None:
     backbone = load_backbone(settings.backbone, workspace.root)
     features.require(backbone)
     method = method_class(cell.method)(backbone, options, cell.seed)
-    data = _data(features, options.image_path, load_vocabulary(workspace.vocabulary), cell.train)
+    pixels = None
+    if method.reads_pixels:
+        pixels = PixelReader(files_of(features, workspace), backbone, settings.data.max_pixels)
+    data = _data(features, method, load_vocabulary(workspace.vocabulary), cell.train, pixels)
     curve = tune(method, data, cell.seed)
+    support = _remember(method, data, features, cell.seed)
     card = {
         "method": method.name,
         "fidelity": method.fidelity,
@@ -44,11 +51,12 @@ def run(workspace: Workspace, settings: Settings, cell: Cell) -> None:
         "train_set": cell.train,
         "train_sha256": sorted(set(features.index.loc[~features.index.synthetic, "sha256"])),
         "backbone": backbone.card(),
-        "image_path": features.card["paths"][options.image_path],
+        "image_paths": {role: features.card["paths"][name] for role, name in sorted(method.paths().items())},
         "options": options.model_dump(),
         "stages": [asdict(stage) for stage in method.stages()],
         "score": method.score_formula,
-        "threshold": _threshold(method, data, settings.tune.threshold_quantile),
+        "threshold": _threshold(method, data, settings.tune.threshold_quantile, support),
+        "support": _described(method, features, support),
         "noun": options.noun,
         "words": method.words(),
         "learned": {"parameters": sum(p.numel() for p in method.parameters())},
@@ -57,22 +65,60 @@ def run(workspace: Workspace, settings: Settings, cell: Cell) -> None:
     _save_tuning(workspace, cell, method, curve)
 
 
-def _data(features: FeatureSet, path: str, vocabulary: Vocabulary, dataset: str) -> TuningData:
-    index = features.index
+def _data(
+    features: FeatureSet,
+    method: PromptMethod,
+    vocabulary: Vocabulary,
+    dataset: str,
+    pixels: PixelReader | None,
+) -> TuningData:
+    index, path = features.index, method.options.image_path
     return TuningData(
-        cls=torch.tensor(features.cls),
-        patches=torch.tensor(features.patches(path)),
+        inputs=Inputs(
+            cls=torch.tensor(features.cls(path)),
+            patches=torch.tensor(features.patches(path)),
+            nouns=[vocabulary.object_words(dataset, category) for category in index.category],
+            more={
+                role: torch.tensor(features.patches(name))
+                for role, name in sorted(method.more_paths().items())
+            },
+            categories=list(index.category),
+        ),
         masks=torch.tensor(features.masks) > 0,
         labels=torch.tensor(index.label.to_numpy("int64")),
-        nouns=[vocabulary.object_words(dataset, category) for category in index.category],
+        defects=list(index.defect),
+        pixels=pixels,
     )
 
 
-def _threshold(method: PromptMethod, data: TuningData, quantile: float) -> dict[str, object]:
-    """Image score above which an image is anomalous: a quantile of the good training images' scores."""
+def _remember(method: PromptMethod, data: TuningData, features: FeatureSet, seed: int) -> Tensor:
+    """Give a few-shot method good images of the training set; returns their rows int64, none for zero-shot."""
+    if not method.needs_support:
+        return torch.empty(0, dtype=torch.int64)
+    rows = draw_support(features, method.options.shots, seed)
+    method.remember(data.rows(rows).inputs)
+    method.unfold()
+    return rows
+
+
+def _described(method: PromptMethod, features: FeatureSet, support: Tensor) -> dict[str, object] | None:
+    """The support images by hash, for the card; None for a zero-shot method."""
+    if not len(support):
+        return None
+    picked = features.index.iloc[support.numpy()]
+    images = {str(name): sorted(part["sha256"]) for name, part in picked.groupby("category")}
+    return {"shots": method.options.shots, "images": images}
+
+
+def _threshold(method: PromptMethod, data: TuningData, quantile: float, support: Tensor) -> dict[str, object]:
+    """Image score above which an image is anomalous: a quantile of the good training images' scores.
+
+    Support images are left out: compared with themselves they are closer than any new image can be.
+    """
     good = (data.labels == 0).nonzero()[:, 0]
-    rows = data.rows(good)
-    scores, _ = method.score(rows.cls, rows.patches, rows.nouns, method.backbone.image_size)
+    others = good[~torch.isin(good, support)]
+    good = others if len(others) else good
+    scores, _ = method.score(data.rows(good).inputs, method.backbone.image_size)
     value = torch.quantile(scores, quantile).item()
     return {"value": value, "quantile": quantile, "from": "good training images"}
 

@@ -5,15 +5,16 @@ import numpy as np
 from flawline.errors import FlawlineError
 from flawline.settings import SynthSettings
 from flawline.synth.blend import blend, visible
-from flawline.synth.noises import BANK, ON_WHOLE_OBJECT
-from flawline.synth.regions import LEAST_SHARE, Region, patch, scratch, whole_object
+from flawline.synth.noises import BANK, ON_WHOLE_OBJECT, OPAQUE
+from flawline.synth.places import check_noises, noise_of
+from flawline.synth.places import region as placed
+from flawline.synth.regions import whole_object
 from flawline.synth.shapes import Rng, grey
 
 _TRIES = 60
 _GREY = 0.01  # mean spread of the channels
-_KEEP_NOISE = (
-    6  # tries before another noise is drawn: some cannot show on some surfaces (blur on a plain one)
-)
+# tries before another noise is drawn: some cannot show on some surfaces (blur on a plain one)
+_KEEP_NOISE = 6
 
 
 def make_anomaly(
@@ -48,17 +49,20 @@ def make_anomaly(
             noise = _draw(settings, [name for name in names if not whole or name in ON_WHOLE_OBJECT], rng)
         if attempt == _TRIES - _KEEP_NOISE:
             noise = "gaussian"  # what shows on every surface, whatever the settings leave out
-        region = _region(noise, whole, object_mask, settings, rng)
+        region = whole_object(object_mask) if whole else placed(noise, object_mask, settings, rng)
         if region is None:
             continue
-        content = BANK[noise](image, region, rng).astype(np.float32)
+        content = BANK[noise_of(noise)](image, region, rng).astype(np.float32)
         if colourless:
             content = np.repeat(grey(content)[..., None], 3, axis=-1)
-        changed = blend(image, content, region, float(rng.uniform(settings.opacity[0], settings.opacity[1])))
+        opacity = (
+            1.0 if noise_of(noise) in OPAQUE else float(rng.uniform(settings.opacity[0], settings.opacity[1]))
+        )
+        changed = blend(image, content, region, opacity)
         mask = visible(image, changed, region)
         if mask is not None:
             out = np.where(mask[..., None], changed, image).astype(np.float32)
-            return out, mask, noise, float(mask.sum()) / area
+            return out, mask, noise_of(noise), float(mask.sum()) / area
     raise FlawlineError(
         f"no synthetic anomaly could be made visible on an object of {int(area)} pixels in a picture of "
         f"{image.shape[1]}x{image.shape[0]}",
@@ -66,26 +70,6 @@ def make_anomaly(
     )
 
 
-def check_noises(settings: SynthSettings) -> None:
-    """Raise FlawlineError for a noise that the bank does not have."""
-    for name in settings.noises:
-        if name not in BANK:
-            raise FlawlineError(f"synth.noises: there is no noise '{name}'", f"there are {', '.join(BANK)}")
-
-
 def _draw(settings: SynthSettings, names: list[str], rng: Rng) -> str:
     weights = np.array([settings.noises[name] for name in names], dtype=np.float64)
     return names[int(rng.choice(len(names), p=weights / weights.sum()))]
-
-
-def _region(noise: str, whole: bool, inside: np.ndarray, settings: SynthSettings, rng: Rng) -> Region | None:
-    if whole:
-        return whole_object(inside)
-    if noise == "line":
-        return scratch(inside, rng)
-    needed = (
-        1.5 * LEAST_SHARE["patch"] * inside.size / float(inside.sum())
-    )  # on a small object: at least this
-    low, high = (min(1.0, max(limit, needed)) for limit in settings.area)
-    share = float(np.exp(rng.uniform(np.log(low), np.log(high))))  # small ones as often as large ones
-    return patch(inside, share, rng)

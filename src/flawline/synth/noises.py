@@ -1,15 +1,16 @@
 """The noise bank: what an anomaly is made of.
 
 Every noise is a function (picture float32 [H, W, 3], region, rng) → the picture as it would look if it were
-all anomalous, float32 [H, W, 3]; only what lies inside the region is used. The bank follows OAGM (Gaussian
-noise on the object) and APT's list of operators; strengths are in units of the 0..1 range, lengths in
-grains.
+all anomalous, float32 [H, W, 3]; only what lies inside the region is used. The bank follows OAGM (arXiv
+2406.18197; FACT: Gaussian noise on the object) and APT (arXiv 2508.16157; FACT: diverse noise perturbations);
+which noises there are and all strengths: CHOICE. Strengths are in units of the 0..1 range, lengths in grains.
+What cannot be seen is drawn again (flawline.synth.blend), so the weakest strengths come rarely.
 """
 
 from collections.abc import Callable
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, special
 
 from flawline.synth.regions import Region
 from flawline.synth.shapes import Rng, bounds, cell_noise, grain, grey, smooth_noise
@@ -118,6 +119,55 @@ def dropout(picture: np.ndarray, region: Region, rng: Rng) -> np.ndarray:
     return np.broadcast_to(fill, picture.shape) + shade
 
 
+def oagm(picture: np.ndarray, region: Region, rng: Rng) -> np.ndarray:
+    """OAGM's noise: independent in every grain and channel, its deviation drawn from 0.1 to 0.6."""
+    field = cell_noise(picture.shape[:2], max(1, round(grain(picture.shape))), 3, rng)
+    return picture + field * rng.uniform(0.1, 0.6)
+
+
+def uniform(picture: np.ndarray, region: Region, rng: Rng) -> np.ndarray:
+    """Independent noise a grain, evenly distributed: no far outliers as in Gaussian noise."""
+    channels = 1 if rng.random() < 0.5 else 3
+    field = cell_noise(picture.shape[:2], max(1, round(grain(picture.shape))), channels, rng)
+    even = 2 * special.ndtr(field) - 1
+    return picture + even * rng.uniform(0.1, 0.5)
+
+
+def salt_pepper(picture: np.ndarray, region: Region, rng: Rng) -> np.ndarray:
+    """A share of the grains, up to three in ten, is black or white."""
+    field = cell_noise(picture.shape[:2], max(1, round(grain(picture.shape))), 1, rng)
+    struck = 2 * special.ndtr(-np.abs(field)) < rng.uniform(0.02, 0.3)
+    return np.where(struck, (field > 0).astype(np.float32), picture)
+
+
+def low_frequency(picture: np.ndarray, region: Region, rng: Rng) -> np.ndarray:
+    """A smooth field of one random tint: brighter here, darker there, in clouds of 2 to 12 grains."""
+    clouds = smooth_noise(picture.shape[:2], grain(picture.shape) * rng.uniform(2, 12), rng)
+    tint = rng.uniform(-1, 1, 3)
+    tint = tint / np.abs(tint).max()
+    return picture + rng.uniform(0.1, 0.5) * clouds[..., None] * tint
+
+
+def sharpen(picture: np.ndarray, region: Region, rng: Rng) -> np.ndarray:
+    """Every edge and grain exaggerated (unsharp masking), as where a surface is torn or rough."""
+    sigma = grain(picture.shape) * rng.uniform(0.8, 2.8)
+    smooth = ndimage.gaussian_filter(picture, (sigma, sigma, 0), mode="nearest")
+    return picture + rng.uniform(2, 6) * (picture - smooth)
+
+
+def missing(picture: np.ndarray, region: Region, rng: Rng) -> np.ndarray:
+    """A part is missing and its surroundings go on: their mean colour, or the texture beside the region."""
+    rows, columns = bounds(region.mask)
+    reach = max(2, round(2 * grain(picture.shape)))
+    around = ndimage.binary_dilation(region.mask, iterations=reach) & ~region.mask
+    if not around.any() or rng.random() < 0.5:
+        fill = picture[around].mean(axis=0) if around.any() else picture.mean(axis=(0, 1))
+        return np.broadcast_to(fill, picture.shape)
+    side = int(rng.integers(2))
+    step = (rows.stop - rows.start, columns.stop - columns.start)[side] + reach
+    return np.roll(picture, step if rng.random() < 0.5 else -step, axis=side)
+
+
 BANK: dict[str, Noise] = {
     "gaussian": gaussian,
     "blocks": blocks,
@@ -128,6 +178,17 @@ BANK: dict[str, Noise] = {
     "blur": blur,
     "speckle": speckle,
     "dropout": dropout,
+    "uniform": uniform,
+    "salt_pepper": salt_pepper,
+    "low_frequency": low_frequency,
+    "sharpen": sharpen,
+    "missing": missing,
+    "oagm_full": oagm,
+    "oagm_region": oagm,
 }
 # On the whole object these still read as a bad object; a moved or missing object would be another picture.
-ON_WHOLE_OBJECT = frozenset({"gaussian", "blocks", "speckle", "stain"})
+ON_WHOLE_OBJECT = frozenset(
+    {"gaussian", "blocks", "speckle", "stain", "uniform", "salt_pepper", "low_frequency"}
+)
+# Added in full, as OAGM does; the others are blended with an opacity of the settings' range.
+OPAQUE = frozenset({"oagm_full", "oagm_region"})

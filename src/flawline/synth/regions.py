@@ -10,16 +10,19 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from flawline.synth.shapes import Rng, bounds, grain, smooth_noise
+from flawline.synth.shapes import Rng, bounds, grain, perlin_noise, smooth_noise
 
 # A region below this share of the picture says nothing to a patch; a scratch is thin and may be smaller.
-LEAST_SHARE = {"patch": 0.004, "scratch": 0.0012}
+LEAST_SHARE = {"patch": 0.004, "scratch": 0.0012, "perlin": 0.002, "oagm": 0.002}
+MOST_SHARE = 0.25  # of the picture, for a Perlin region: its level says nothing of its area
+PERLIN_LEVEL = 0.5
+_KINDS = ("blob", "blob", "blob", "ellipse", "box")
 _SUPERSAMPLING = 4
 
 
 @dataclass(frozen=True)
 class Region:
-    """See the module; `kind` is `blob`, `ellipse`, `box`, `scratch` or `object`."""
+    """See the module; `kind` is `blob`, `ellipse`, `box`, `scratch`, `perlin`, `mixed` or `object`."""
 
     cover: np.ndarray
     mask: np.ndarray
@@ -31,7 +34,7 @@ def whole_object(inside: np.ndarray) -> Region:
     return Region(feathered(inside, grain(inside.shape)), inside.copy(), "object")
 
 
-def patch(inside: np.ndarray, share: float, rng: Rng) -> Region | None:
+def patch(inside: np.ndarray, share: float, rng: Rng, kinds: tuple[str, ...] = _KINDS) -> Region | None:
     """A compact shape that covers `share` of the object, at a random place in it; None where it came out too
     small.
 
@@ -39,9 +42,10 @@ def patch(inside: np.ndarray, share: float, rng: Rng) -> Region | None:
         inside: the object, bool [H, W].
         share: of the object's area.
         rng: the source of chance.
+        kinds: `blob`, `ellipse` or `box`, one of which is drawn.
     """
     area = share * float(inside.sum())
-    kind = str(rng.choice(["blob", "blob", "blob", "ellipse", "box"]))
+    kind = str(rng.choice(list(kinds)))
     count = 1 if kind == "blob" or rng.random() < 0.7 else int(rng.integers(2, 4))
     mask = np.zeros_like(inside)
     for _ in range(count):
@@ -61,6 +65,38 @@ def scratch(inside: np.ndarray, rng: Rng) -> Region | None:
         cover = np.maximum(cover, _line(inside, length, width, rng))
     mask = (cover > 0.35) & inside
     return _checked(np.where(mask, cover, 0.0).astype(np.float32), mask, "scratch", 0.0, "scratch")
+
+
+def perlin(inside: np.ndarray, rng: Rng) -> Region | None:
+    """Where a Perlin field is above 0.5, cut to the object; None below 0.2 % or above 25 % of the picture."""
+    mask = (perlin_noise(inside.shape, rng) > PERLIN_LEVEL) & inside
+    if mask.sum() > MOST_SHARE * mask.size:
+        return None
+    return _checked(blurred(mask), mask, "perlin", 0.0, "perlin")
+
+
+def oagm_object(inside: np.ndarray) -> Region:
+    """OAGM read literally: the noise lies on all of the object (`oagm_full`)."""
+    return Region(blurred(inside), inside.copy(), "object")
+
+
+def oagm_region(inside: np.ndarray, rng: Rng) -> Region | None:
+    """A random part of the object (`oagm_region`): Perlin in every second case, else one to three ellipses and
+    boxes that cover 1 to 20 % of the object together; None below 0.2 % of the picture."""
+    if rng.random() < 0.5:
+        return perlin(inside, rng)
+    count = int(rng.integers(1, 4))
+    area = rng.uniform(0.01, 0.2) * float(inside.sum()) / count
+    mask = np.zeros_like(inside)
+    for _ in range(count):
+        mask |= _stamp(inside, area, "ellipse" if rng.random() < 0.5 else "box", rng)
+    return _checked(blurred(mask), mask, "mixed", 0.0, "oagm")
+
+
+def blurred(mask: np.ndarray, width: int = 3) -> np.ndarray:
+    """Coverage of a `width`-pixel box blur, kept inside the mask (outside nothing may change): float32 [H, W]."""
+    cover = ndimage.uniform_filter(mask.astype(np.float32), width, mode="nearest")
+    return np.where(mask, cover, 0.0).astype(np.float32)
 
 
 def feathered(mask: np.ndarray, width: float) -> np.ndarray:

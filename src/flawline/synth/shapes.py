@@ -38,6 +38,31 @@ def cell_noise(shape: tuple[int, int], cell: int, channels: int, rng: Rng) -> np
     return full[top : top + shape[0], left : left + shape[1]]
 
 
+def perlin_noise(shape: tuple[int, int], rng: Rng, octaves: tuple[int, int] = (0, 6)) -> np.ndarray:
+    """Perlin's gradient noise float32 [H, W], about -1..1, with 2^k cells an axis, k drawn from range(*octaves).
+
+    Ken Perlin, "Improving Noise", 2002: random directions at the cells' corners, quintic blending. The axes have
+    their own k, so that some fields are stretched.
+    """
+    cells = [2 ** int(rng.integers(*octaves)) for _ in shape]
+    angles = rng.uniform(0, 2 * np.pi, (cells[0] + 1, cells[1] + 1))
+    slopes = np.stack([np.sin(angles), np.cos(angles)])
+    places = [np.linspace(0, count, side, endpoint=False) for count, side in zip(cells, shape, strict=True)]
+    row, column = (place.astype(int) for place in places)
+    y, x = (place % 1.0 for place in places)
+    y, x = y[:, None], x[None, :]
+
+    def corner(down: int, right: int) -> np.ndarray:
+        slope = slopes[:, (row + down)[:, None], (column + right)[None, :]]
+        return np.asarray(slope[0] * (y - down) + slope[1] * (x - right))
+
+    fade_y, fade_x = (6 * v**5 - 15 * v**4 + 10 * v**3 for v in (y, x))
+    top = corner(0, 0) + fade_x * (corner(0, 1) - corner(0, 0))
+    bottom = corner(1, 0) + fade_x * (corner(1, 1) - corner(1, 0))
+    out: np.ndarray = (np.sqrt(2) * (top + fade_y * (bottom - top))).astype(np.float32)
+    return out
+
+
 def bounds(region: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
     """The smallest window that holds a region, widened by `margin` pixels within the picture."""
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))

@@ -6,11 +6,15 @@ the guide's gradient point apart, the part of the task gradient that raises the 
 
 from torch import Tensor
 
-_TINY = 1e-12
+#: a guide's gradient shorter than this says nothing (the prompts equal their teacher)
+SILENT = 1e-8
 
 
 def project(task: Tensor, guide: Tensor, weight: float) -> Tensor:
     """The guided gradient of one parameter tensor.
+
+    Computed in float64: where the gradients are nearly opposite, little is left of the task's, and its float32
+    rounding could point against the guide.
 
     Args:
         task: gradient of the task loss, any shape.
@@ -18,10 +22,12 @@ def project(task: Tensor, guide: Tensor, weight: float) -> Tensor:
         weight: lambda; 0 is plain training, 1 makes a conflicting step orthogonal to the guide.
 
     Returns:
-        `task` where the inner product is not negative, else task - weight·<task, guide>/|guide|²·guide.
+        `task` where the inner product is not negative, else task - weight·<task, guide>/|guide|²·guide. With
+        weight 1 its inner product with the guide is at least -1e-6 of the product of their lengths.
     """
-    inner = (task * guide).sum()
-    norm = (guide * guide).sum()
-    if inner >= 0 or norm < _TINY or weight == 0:
+    exact, against = task.double(), guide.double()
+    inner = (exact * against).sum()
+    norm = (against * against).sum()
+    if inner >= 0 or norm < SILENT**2 or weight == 0:
         return task
-    return task - weight * inner / norm * guide
+    return (exact - weight * inner / norm * against).to(task.dtype)

@@ -1,38 +1,64 @@
 """The staged loop that all methods share. It knows stages and named losses, and no method."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from flawline.errors import FlawlineError
 from flawline.progress import track
-from flawline.prompts.base import Batch, PromptMethod, TuningStage
+from flawline.prompts.base import Batch, Inputs, PromptMethod, TuningStage
 from flawline.tune.guidance import project
 from flawline.tune.losses import shared_losses, total
 
 
 @dataclass(frozen=True)
 class TuningData:
-    """Cached features of a training set: good and anomalous rows; nouns are the category words of each row."""
+    """A training set: what methods see of its n good and anomalous rows, in the stored dtype.
 
-    cls: Tensor  # [n, D]
-    patches: Tensor  # [n, N, D]
-    masks: Tensor  # bool [n, S, S]
-    labels: Tensor  # int64 [n]
-    nouns: list[str]
+    Attributes:
+        inputs: cached features, as `Inputs`.
+        masks: bool [n, S, S]. labels: int64 [n]. defects: the noise of each row, `good` for good ones.
+        pixels: gives the images [b, 3, S, S] of rows int64 [b], for methods that read them.
+        origin: int64 [n], the row of `pixels` that each row is; None: they are the same.
+    """
+
+    inputs: Inputs
+    masks: Tensor
+    labels: Tensor
+    defects: list[str] = field(default_factory=list)
+    pixels: Callable[[Tensor], Tensor] | None = None
+    origin: Tensor | None = None
 
     def rows(self, picked: Tensor) -> Batch:
         """The batch of some rows, features in float32."""
-        return Batch(
-            self.cls[picked].float(),
-            self.patches[picked].float(),
-            self.labels[picked],
-            self.masks[picked],
-            [self.nouns[k] for k in picked.tolist()],
+        seen = self.inputs.rows(picked)
+        seen = replace(
+            seen,
+            cls=seen.cls.float(),
+            patches=seen.patches.float(),
+            more={role: values.float() for role, values in seen.more.items()},
+            pixels=self._pixels(picked) if self.pixels else seen.pixels,
         )
+        defects = [self.defects[k] for k in picked.tolist()] if self.defects else []
+        return Batch(seen, self.labels[picked], self.masks[picked], defects)
+
+    def only(self, picked: Tensor) -> "TuningData":
+        """The training set of some rows."""
+        return TuningData(
+            self.inputs.rows(picked),
+            self.masks[picked],
+            self.labels[picked],
+            [self.defects[k] for k in picked.tolist()] if self.defects else [],
+            self.pixels,
+            picked if self.origin is None else self.origin[picked],
+        )
+
+    def _pixels(self, picked: Tensor) -> Tensor:
+        assert self.pixels is not None
+        return self.pixels(picked if self.origin is None else self.origin[picked])
 
 
 Curve = list[tuple[str, int, str, float]]  # stage, step, quantity, value
@@ -47,7 +73,8 @@ def tune(method: PromptMethod, data: TuningData, seed: int) -> Curve:
     curve: Curve = []
     generator = torch.Generator().manual_seed(seed)
     for stage in method.stages():
-        _run_stage(method, stage, data, generator, curve)
+        _run_stage(method, stage, method.before_stage(stage, data), generator, curve)
+        method.after_stage(stage, data)
     method.requires_grad_(False).eval()
     method.unfold()
     return curve
@@ -98,9 +125,11 @@ def _optimiser(stage: TuningStage, parameters: list[Tensor]) -> torch.optim.Opti
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, stage: TuningStage, step: int, steps: int) -> None:
-    factor = 0.5 * (1 + math.cos(math.pi * step / steps)) if stage.schedule == "cosine" else 1.0
+    rate = stage.learning_rate
+    if stage.schedule == "cosine":
+        rate = stage.final_rate + (rate - stage.final_rate) * 0.5 * (1 + math.cos(math.pi * step / steps))
     for group in optimiser.param_groups:
-        group["lr"] = stage.learning_rate * factor
+        group["lr"] = rate
 
 
 def _balanced(labels: Tensor, batch: int, generator: torch.Generator) -> Iterator[Tensor]:

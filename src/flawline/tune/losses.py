@@ -33,16 +33,19 @@ def dice(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def shared_losses(names: set[str], batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
-    """Those of `image_ce`, `focal` and `dice` that are named; dice counts anomalous and good pixels alike."""
+    """Those of `image_ce`, `focal` and `dice` that are named, summed over the levels of the image path; dice
+    counts anomalous and good pixels alike."""
     found: dict[str, Tensor] = {}
     if "image_ce" in names:
         found["image_ce"] = image_ce(prediction.image, batch.labels)
     if names & {"focal", "dice"}:
-        maps = upsample(1 - prediction.patches[..., 0], batch.masks.shape[-1])
+        levels = (1 - prediction.patches[..., 0]).unbind(1)
+        maps = [upsample(level, batch.masks.shape[-1]) for level in levels]
         if "focal" in names:
-            found["focal"] = focal(maps, batch.masks)
+            found["focal"] = torch.stack([focal(one, batch.masks) for one in maps]).sum()
         if "dice" in names:
-            found["dice"] = dice(maps, batch.masks) + dice(1 - maps, ~batch.masks)
+            both = [dice(one, batch.masks) + dice(1 - one, ~batch.masks) for one in maps]
+            found["dice"] = torch.stack(both).sum()
     return found
 
 

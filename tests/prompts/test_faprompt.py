@@ -1,0 +1,383 @@
+"""FAPrompt against its released code (golden numbers), and its properties."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
+from torch import Tensor
+
+from flawline.clip.backbone import Backbone
+from flawline.errors import FlawlineError
+from flawline.prompts.base import Batch, Inputs
+from flawline.prompts.faprompt import FAPrompt, FAPromptOptions, orthogonality
+from flawline.prompts.maps import upsample
+from flawline.tune.loop import TuningData, tune
+from golden.prompt_case import Case, relative, released_backbone
+
+NAMES = {"contexts.good": "context_normal", "contexts.defective": "context_abnormal"}
+CASES: dict[str, dict[str, object]] = {
+    "faprompt_paper_fp32": {},
+    "faprompt_paper": {"deep_half": True},
+    "faprompt_released": {"deep_half": True, "select": "first10"},
+}
+BOTH = pytest.mark.parametrize("name", CASES)
+
+
+def method_of(backbone: Backbone, seed: int = 0, **options: object) -> FAPrompt:
+    return FAPrompt(backbone, FAPromptOptions(image_path="vv", **options), seed)  # type: ignore[arg-type]
+
+
+def at_start(name: str, **options: object) -> tuple[Case, FAPrompt]:
+    case = Case.open(name, NAMES)
+    method = method_of(released_backbone(), **CASES[name], **options)
+    case.start(method)
+    return case, method
+
+
+def learnable(tiny: Backbone) -> TuningData:
+    """Good and defective images that differ in their patches and in the image feature."""
+    generator = torch.Generator().manual_seed(1)
+    n, side = 16, tiny.grid
+    labels = torch.tensor([0, 1] * (n // 2))
+    masks = torch.zeros(n, side, side, dtype=torch.bool)
+    masks[1::2, 2:5, 2:5] = True
+    defect = torch.randn(tiny.dim, generator=generator)
+    base = torch.randn(n, side * side, tiny.dim, generator=generator) * 0.5
+    patches = F.normalize(base + masks.flatten(1)[..., None] * defect * 2, dim=-1)
+    cls = F.normalize(base.mean(1) + labels[:, None] * defect, dim=-1)
+    return TuningData(Inputs(cls, patches[:, None], ["gear"] * n), masks, labels)
+
+
+def without_prior(method: FAPrompt) -> FAPrompt:
+    """The same prompts with the prior's output forced to zero."""
+    with torch.no_grad():
+        for parameter in method.prior.linear2.parameters():
+            parameter.zero_()
+    return method
+
+
+# --- parity with the released code ----------------------------------------------------------------------
+@BOTH
+def test_pass_1_is_the_released_one(name: str) -> None:
+    case, method = at_start(name)
+    gold, inputs = case.gold, case.batch.inputs
+    with torch.no_grad():
+        assert relative(method.normal_features("object"), gold["out.text_normal_raw"]) < 1e-4
+        assert relative(method.abnormal_features("object"), gold["out.text_abnormal_raw"]) < 1e-4
+        text = method.text_features("object")
+        assert relative(text, gold["out.text_pass1"]) < 1e-4
+        prediction = method.predict(case.batch)
+        assert relative(prediction.patches[:, 0], gold["out.patch_prob_pass1"]) < 1e-4
+    assert relative(inputs.patches[:, 0], gold["out.patch_features"][:, 1:]) < 1e-4
+    assert relative(inputs.cls, gold["out.image_features"]) < 1e-4
+
+
+@BOTH
+def test_prior_and_pass_2_are_the_released_ones(name: str) -> None:
+    case, method = at_start(name)
+    gold, patches = case.gold, case.batch.inputs.patches
+    with torch.no_grad():
+        text = method.text_features("object")
+        chosen = method.chosen(patches, text)
+        read = patches[:, 0][torch.arange(4)[:, None], chosen]
+        assert relative(read, gold["out.prior_tokens"]) < 1e-4
+        if method.options.select == "topk":
+            assert torch.equal(chosen, gold["out.topk_index"])
+        else:
+            assert chosen.tolist() == [list(range(10))] * 4
+            assert not torch.equal(chosen, gold["out.topk_index"])
+        prior = method.prior_of(patches, text)
+        assert relative(prior, gold["out.prior_omega"]) < 1e-4
+        assert relative(method.abnormal_features("object", prior), gold["out.text_abnormal_raw_pass2"]) < 1e-4
+        prediction = method.predict(case.batch)
+    assert relative(prediction.specific_text, gold["out.text_pass2"]) < 1e-4
+    assert relative(prediction.specific[:, 0], gold["out.patch_prob_pass2"]) < 1e-4
+    assert relative(prediction.image[:, 1], gold["out.text_probability"]) < 1e-4
+    assert relative(prediction.patches[:, 0, :, 1].amax(1), gold["out.max_score_pass1"]) < 1e-4
+    assert relative(prediction.specific[:, 0, :, 1].amax(1), gold["out.max_score_pass2"]) < 1e-4
+    for number, values in ((1, prediction.patches), (2, prediction.specific)):
+        if f"out.map_pass{number}" in gold:
+            assert relative(upsample(values[:, 0, :, 1], 70), gold[f"out.map_pass{number}"]) < 1e-4
+
+
+@BOTH
+def test_losses_are_the_released_ones(name: str) -> None:
+    case, method = at_start(name)
+    _, terms, loss = case.losses(method)
+    gold = case.gold
+    pairs = {
+        "focal": gold["loss.focal_map1"],
+        "dice": gold["loss.dice_abnormal_map1"] + gold["loss.dice_normal_map1"],
+        "focal_specific": gold["loss.focal_map2"],
+        "dice_specific": gold["loss.dice_abnormal_map2"] + gold["loss.dice_normal_map2"],
+        "global_ce": gold["loss.global_ce"],
+        "score_focal": gold["loss.score_focal"],
+        "orthogonality": gold["loss.orthogonality"],
+        "prior": gold["loss.prior"],
+    }
+    assert set(pairs) == set(terms) == set(method.stages()[0].losses)
+    errors = {term: relative(terms[term], want) for term, want in pairs.items()}
+    assert max(errors.values()) < 1e-4, errors
+    local = terms["focal"] + terms["dice"] + 0.5 * (terms["focal_specific"] + terms["dice_specific"])
+    assert relative(local, gold["loss.local"]) < 1e-4
+    assert relative(loss, gold["loss.total"]) < 1e-4
+
+
+@BOTH
+def test_gradients_are_the_released_ones(name: str) -> None:
+    case, method = at_start(name)
+    errors = case.gradient_errors(method)
+    assert len(errors) == 2 + 8 + 4 + 1
+    assert max(errors.values()) < (1e-4 if name.endswith("fp32") else 1e-3), errors
+
+
+@BOTH
+def test_parameters_after_one_step_of_the_loop_are_the_released_ones(name: str) -> None:
+    case, method = at_start(name, epochs=1)
+    errors = case.step_errors(method)
+    assert max(errors.values()) < 1e-5, errors
+
+
+@BOTH
+def test_maps_and_scores_are_the_released_ones(name: str) -> None:
+    case, method = at_start(name)
+    scores, maps = method.score(case.batch.inputs, 70)
+    assert relative(scores, case.gold["test.score"]) < 1e-4
+    assert relative(scores, case.gold["out.score_train"]) < 1e-4
+    assert relative(maps, case.gold["test.map"]) < 1e-4
+
+
+def test_prompts_are_the_released_sentences() -> None:
+    case, method = at_start("faprompt_paper_fp32")
+    backbone = released_backbone()
+    for state, golden in (("good", "in.tokens_normal"), ("defective", "in.tokens_abnormal")):
+        sentence = method.words()[state][0].replace("[N]×5", "N N N N N").replace("[A]×2", "A A")
+        assert torch.equal(backbone.tokenize([sentence.format(noun="object")]), case.gold[golden])
+    assert len(method.words()["defective"]) == 10
+
+
+# --- the prior ------------------------------------------------------------------------------------------
+def test_the_prior_reads_the_highest_patches_in_decreasing_order(tiny: Backbone, batch: Batch) -> None:
+    method = method_of(tiny)
+    text = method.text_features("object").detach()
+    chosen = method.chosen(batch.patches, text)
+    scores = method.compare(batch.cls, batch.patches, text).patches[:, 0, :, 1]
+    assert chosen.shape == (8, 10)
+    for row, picked in zip(scores, chosen, strict=True):
+        assert sorted(row.tolist(), reverse=True)[:10] == pytest.approx(row[picked].tolist(), abs=1e-6)
+        assert picked.tolist() != list(range(10))
+    first = method_of(tiny, select="first10", prior_patches=6)
+    assert first.chosen(batch.patches, text).tolist() == [list(range(6))] * 8
+
+
+def test_equal_patches_are_taken_in_raster_order(tiny: Backbone, batch: Batch) -> None:
+    method = method_of(tiny)
+    text = method.text_features("object").detach()
+    flat = batch.patches[:, :, :1].expand(-1, -1, tiny.grid**2, -1).clone()
+    assert method.chosen(flat, text).tolist() == [list(range(10))] * 8
+
+
+def test_what_the_prior_reads_does_not_depend_on_the_batch(tiny: Backbone, batch: Batch) -> None:
+    """Nearly equal scores must not change places with the shape of a matrix product."""
+    method = method_of(tiny)
+    text = method.text_features("object").detach()
+    generator = torch.Generator().manual_seed(3)
+    noise = 1e-7 * torch.randn(batch.patches.shape, generator=generator)
+    near = F.normalize(batch.patches[:, :, :1] + noise, dim=-1)
+    together = method.chosen(near, text)
+    for k in range(8):
+        assert torch.equal(method.chosen(near[k : k + 1], text)[0], together[k])
+
+
+def test_prior_forced_to_zero_gives_equal_maps(tiny: Backbone, batch: Batch) -> None:
+    free = method_of(tiny).predict(batch)
+    assert (free.patches - free.specific).abs().max() > 1e-5
+    zero = without_prior(method_of(tiny)).predict(batch)
+    assert torch.allclose(zero.patches, zero.specific, atol=1e-6)
+    assert torch.allclose(zero.text, zero.specific_text, atol=1e-6)
+    assert float(zero.prior.detach().abs().max()) == 0
+
+
+def test_leaving_the_prior_out_equals_a_prior_of_zero(tiny: Backbone, batch: Batch) -> None:
+    """The ablation: one pass, nothing of the prior in the prompt set or in the losses."""
+    zero, out = without_prior(method_of(tiny)), method_of(tiny, prior=False)
+    for mine, theirs in zip(out.score(batch.inputs, 32), zero.score(batch.inputs, 32), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-6)
+    assert not any(name.startswith("prior") for name in out.state_dict())
+    assert {"prior", "focal_specific", "dice_specific"} & set(out.stages()[0].losses) == set()
+    assert set(out.stages()[0].losses) <= {"focal", "dice", *out.own_losses(batch, out.predict(batch))}
+
+
+def test_prior_is_each_images_own_and_moves_abnormal_prompts_only(tiny: Backbone, batch: Batch) -> None:
+    method = method_of(tiny)
+    prediction = method.predict(batch)
+    assert torch.equal(prediction.text[:, 0], prediction.specific_text[:, 0])
+    assert (prediction.specific_text[0, 1] - prediction.specific_text[1, 1]).abs().max() > 1e-6
+    for k in range(8):
+        alone = method.two_passes(
+            batch.inputs.rows(torch.tensor([k])), "object", method.text_features("object")
+        )
+        assert torch.allclose(alone[1].text[0], prediction.specific_text[k], atol=1e-5)
+
+
+def test_prior_loss_counts_good_images_only(tiny: Backbone, batch: Batch) -> None:
+    method = method_of(tiny)
+    prediction = method.predict(batch)
+    want = sum(prediction.prior[k].square().mean() for k in range(8) if batch.labels[k] == 0)
+    assert torch.allclose(method.own_losses(batch, prediction)["prior"], want)
+    all_bad = replace(batch, labels=torch.ones(8).long())
+    assert float(method.own_losses(all_bad, prediction)["prior"].detach()) == 0
+
+
+def test_several_levels_choose_by_their_mean_and_read_the_last(tiny: Backbone, batch: Batch) -> None:
+    method = method_of(tiny)
+    other = batch.patches.flip(2)
+    two = replace(batch, inputs=replace(batch.inputs, patches=torch.cat([other, batch.patches], 1)))
+    text = method.text_features("object").detach()
+    scores = method.compare(two.cls, two.patches, text).patches[..., 1].mean(1)
+    assert torch.allclose(
+        scores.gather(1, method.chosen(two.patches, text)), scores.topk(10).values, atol=1e-6
+    )
+    rows = torch.arange(8)[:, None]
+    read = batch.patches[:, 0][rows, method.chosen(two.patches, text)].flatten(1)
+    assert torch.allclose(method.prior_of(two.patches, text), method.prior(read))
+    assert method.predict(two).specific.shape == (8, 2, tiny.grid**2, 2)
+
+
+def test_a_grid_with_fewer_patches_than_the_prior_reads_is_refused(tiny: Backbone) -> None:
+    with pytest.raises(
+        FlawlineError, match=r"methods\.faprompt\.prior_patches: 65, but .* sees 64 patches"
+    ) as told:
+        method_of(tiny, prior_patches=65)
+    assert "give 1 to 64" in str(told.value)
+    assert method_of(tiny, prior_patches=64).prior is not None
+    method_of(tiny, prior_patches=65, prior=False)
+
+
+# --- prompts --------------------------------------------------------------------------------------------
+def test_prompt_set_has_the_backbones_sizes(tiny: Backbone) -> None:
+    shapes = {name: tuple(value.shape) for name, value in method_of(tiny).state_dict().items()}
+    width, seen = tiny.text_width, 10 * tiny.dim
+    assert shapes == {
+        "contexts.good": (5, width), "contexts.defective": (10, 2, width),
+        "deep.0": (4, width), "deep.1": (4, width), "deep.2": (4, width),
+        "prior.linear1.weight": (seen // 16, seen), "prior.linear1.bias": (seen // 16,),
+        "prior.linear2.weight": (width, seen // 16), "prior.linear2.bias": (width,),
+    }  # fmt: skip
+    narrow = method_of(tiny, prior_hidden=7, prior_patches=3).prior
+    assert narrow.linear1.weight.shape == (7, 3 * tiny.dim)
+
+
+def test_gradients_reach_the_normal_tokens_through_the_abnormal_prompts(tiny: Backbone, batch: Batch) -> None:
+    method = method_of(tiny)
+    method.abnormal_features("object").square().sum().backward()
+    assert float(method.contexts["good"].grad.abs().sum()) > 0
+    method.zero_grad()
+    method.normal_features("object").square().sum().backward()
+    assert (
+        method.contexts["defective"].grad is None or float(method.contexts["defective"].grad.abs().sum()) == 0
+    )
+    method.zero_grad()
+    method.predict(batch).specific[..., 1].sum().backward()
+    assert all(float(parameter.grad.abs().sum()) > 0 for parameter in method.parameters())
+    assert all(parameter.grad is None for parameter in tiny.parameters())
+
+
+def test_shared_places_computed_once_equal_all_prompts_computed_apart(tiny: Backbone, batch: Batch) -> None:
+    method = method_of(tiny)
+    apart = method._encode
+
+    def never_shared(tokens: object, learned: Tensor, shared: int = 0) -> Tensor:
+        return apart(tokens, learned)  # type: ignore[arg-type]
+
+    results = []
+    for encode in (method._encode, never_shared):
+        method._encode = encode  # type: ignore[method-assign]
+        method.zero_grad()
+        loss = method.predict(batch).specific[..., 1].square().sum()
+        loss.backward()
+        results.append([loss.detach(), *(parameter.grad.clone() for parameter in method.parameters())])
+    for once, each in zip(*results, strict=True):
+        assert torch.allclose(once, each, rtol=1e-4, atol=1e-5 * float(each.abs().max()))
+
+
+def test_orthogonality_starts_near_its_maximum(tiny: Backbone, batch: Batch) -> None:
+    method = method_of(tiny)
+    value = float(method.own_losses(batch, method.predict(batch))["orthogonality"].detach())
+    assert 0.75 * 45 < value <= 45
+    assert float(orthogonality(torch.ones(10, 4))) == pytest.approx(45)
+    assert float(orthogonality(torch.eye(10))) == 0
+    signs = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.6, 0.8]])
+    assert float(orthogonality(signs)) == pytest.approx(1 + 0.6 + 0.6)
+
+
+def test_another_word_or_noun_gives_another_score(tiny: Backbone, batch: Batch) -> None:
+    scores, _ = method_of(tiny).score(batch.inputs, 32)
+    scratched, _ = method_of(tiny, defect_word="scratched").score(batch.inputs, 32)
+    named, _ = method_of(tiny, noun="category").score(batch.inputs, 32)
+    assert (scores - scratched).abs().max() > 1e-5
+    assert (scores - named).abs().max() > 1e-5
+
+
+def test_mixed_nouns_of_a_batch_equal_each_noun_alone(tiny: Backbone, batch: Batch) -> None:
+    method = method_of(tiny, noun="category")
+    nouns = ["gear", "leather", "leather", "mesh"] * 2
+    mixed = replace(batch, inputs=replace(batch.inputs, nouns=nouns))
+    together = method.predict(mixed)
+    assert together.abnormal.shape[:2] == (3, 10)
+    for k, noun in enumerate(nouns):
+        one = mixed.inputs.rows(torch.tensor([k]))
+        first, second, _ = method.two_passes(one, noun, method.text_features(noun))
+        assert torch.allclose(together.patches[k], first.patches[0], atol=1e-5)
+        assert torch.allclose(together.specific[k], second.patches[0], atol=1e-5)
+        assert torch.allclose(together.image[k], second.image[0], atol=1e-5)
+
+
+def test_seeds_differ_and_repeat_whatever_the_global_generator(tiny: Backbone) -> None:
+    first = method_of(tiny).state_dict()
+    torch.rand(3)
+    again, other = method_of(tiny).state_dict(), method_of(tiny, seed=1).state_dict()
+    for name, value in first.items():
+        assert torch.equal(value, again[name]) and not torch.equal(value, other[name])
+        if name.startswith("prior.linear1"):
+            bound = (10 * tiny.dim) ** -0.5
+            assert 0.9 * bound < float(value.abs().max()) <= bound
+
+
+# --- scores and tuning ----------------------------------------------------------------------------------
+def test_score_is_half_text_half_highest_patches(tiny: Backbone, batch: Batch) -> None:
+    method = method_of(tiny, smoothing=0.0)
+    with torch.no_grad():
+        prediction = method.predict(batch)
+    scores, maps = method.score(batch.inputs, tiny.grid)
+    first, second = prediction.patches[:, 0, :, 1], prediction.specific[:, 0, :, 1]
+    want = (prediction.image[:, 1] + (2 * first.amax(1) + second.amax(1)) / 3) / 2
+    assert torch.allclose(scores, want, atol=1e-6)
+    assert torch.allclose(maps.flatten(1), (first + second) / 2, atol=1e-6)
+
+
+def test_score_loss_takes_the_score_for_a_logit_or_for_what_it_is(tiny: Backbone) -> None:
+    scores, labels = torch.tensor([0.9, 0.1]), torch.tensor([1, 0])
+    for kind, chance in (("logit", torch.sigmoid(scores)), ("probability", scores)):
+        right = torch.where(labels == 1, chance, 1 - chance)
+        want = ((1 - right) ** 2 * -right.log()).mean()
+        assert torch.allclose(method_of(tiny, score_loss=kind).score_focal(scores, labels), want)
+
+
+def test_tuning_lowers_every_loss(tiny: Backbone) -> None:
+    curve = tune(method_of(tiny, epochs=10, learning_rate=1e-2), learnable(tiny), 0)
+    for quantity in ("total", "global_ce", "focal", "dice", "score_focal", "orthogonality"):
+        values = [value for _, _, name, value in curve if name == quantity]
+        assert len(values) == 20
+        assert max(values[-3:]) < values[0], quantity
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"select": "best"}, {"prior_patches": 0}, {"defect_word": "{}"}, {"lr": 1.0}, {"score_loss": "mse"}],
+)
+def test_wrong_options_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        FAPromptOptions(image_path="vv", **wrong)  # type: ignore[arg-type]
