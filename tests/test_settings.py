@@ -54,7 +54,8 @@ def test_the_docs_tell_the_defaults(repository: Path) -> None:
             [row] = re.findall(rf"^\| `{section}\.{key}` .*$", text, flags=re.MULTILINE)
             default = row.split("|")[3].strip().strip("`*")
             stated = "required" if setting.is_required() else setting.get_default(call_default_factory=True)
-            assert default == ("null" if stated is None else str(stated)), row
+            shown = str(stated).lower() if isinstance(stated, bool) else str(stated)
+            assert default == ("null" if stated is None else shown), row
 
 
 def test_the_docs_name_no_key_that_is_gone(raw: dict[str, Any], repository: Path) -> None:

@@ -91,6 +91,7 @@ class FeatureSettings(Strict):
     dtype: Literal["float32", "float16"] = "float16"
     batch: Annotated[int, Field(ge=1)] = 32
     support: Annotated[int, Field(ge=0)] = 8
+    real: bool = False
 
 
 class SynthSettings(Strict):

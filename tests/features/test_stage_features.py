@@ -65,6 +65,26 @@ def test_training_part_holds_good_and_synthetic_with_masks(
     assert features.card["synthetic"] == 3
 
 
+def test_real_defects_join_the_training_part_only_when_asked(
+    synthetic: Workspace, change_settings: Change
+) -> None:
+    table = read_parquet(synthetic.manifest)
+    for mask_name in table.loc[table["label"] == 1, "mask"]:
+        path = synthetic.data / mask_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mask = np.zeros((44, 60), np.uint8)
+        mask[10:20, 5:30] = 1  # some data sets write 1, not 255
+        Image.fromarray(mask).save(path)
+    stage.run(synthetic, change_settings(features={"real": True}), "train", "parts")
+    features = FeatureSet.open(synthetic.features("train", "parts"))
+    real = features.index[~features.index["synthetic"]]
+    assert sorted(real["sha256"]) == sorted(table["sha256"])
+    assert features.masks.any(axis=(1, 2)).tolist() == (features.index["label"] == 1).tolist()
+    stage.run(synthetic, change_settings(), "train", "parts")
+    plain = FeatureSet.open(synthetic.features("train", "parts")).index
+    assert not ((plain["label"] == 1) & ~plain["synthetic"]).any()
+
+
 def test_features_do_not_depend_on_batch_size(synthetic: Workspace, change_settings: Change) -> None:
     found = []
     for batch in (1, 4, 32):

@@ -137,3 +137,30 @@ def test_levels_of_a_path_add_up_in_the_local_losses(tiny: Backbone, data: Tunin
     assert torch.allclose(two["focal"], 2 * one["focal"]) and torch.allclose(two["dice"], 2 * one["dice"])
     assert torch.allclose(two["image_ce"], one["image_ce"])
     assert torch.allclose(method.score(twice.inputs, 32)[1], method.score(batch.inputs, 32)[1], atol=1e-6)
+
+
+@pytest.mark.parametrize(("supervision", "seen"), [("synthetic", {True}), ("real", {False}), ("both", {True, False})])
+def test_a_stage_learns_from_the_anomalies_it_names(
+    tiny: Backbone, data: TuningData, monkeypatch, supervision: str, seen: set[bool]
+) -> None:
+    made = torch.arange(len(data.labels)) % 4 < 2
+    data = dataclasses.replace(data, synthetic=made & (data.labels == 1))
+    method = HumanFree(tiny, HumanFreeOptions(image_path="laa", context_tokens=4), 0)
+    stage = TuningStage("one", ("contexts.",), 1, 8, 0.01, {"image_ce": 1.0}, supervision=supervision)  # type: ignore[arg-type]
+    monkeypatch.setattr(method, "stages", lambda: [stage])
+    given: list[TuningData] = []
+    monkeypatch.setattr(method, "before_stage", lambda stage, rows: given.append(rows) or rows)
+    tune(method, data, 0)
+    (rows,) = given
+    assert rows.synthetic is not None
+    assert set(rows.synthetic[rows.labels == 1].tolist()) == seen
+    assert int((rows.labels == 0).sum()) == int((data.labels == 0).sum())
+
+
+def test_a_stage_without_its_anomalies_is_refused(tiny: Backbone, data: TuningData, monkeypatch) -> None:
+    data = dataclasses.replace(data, synthetic=data.labels == 1)
+    method = HumanFree(tiny, HumanFreeOptions(image_path="laa"), 0)
+    stage = TuningStage("one", ("contexts.",), 1, 8, 0.01, {"image_ce": 1.0}, supervision="real")
+    monkeypatch.setattr(method, "stages", lambda: [stage])
+    with pytest.raises(FlawlineError, match=r"learns from real anomalies.*features\.real"):
+        tune(method, data, 0)

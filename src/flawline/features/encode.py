@@ -60,18 +60,22 @@ def encode_items(
 
 
 def load_small_mask(path: Path, side: int) -> np.ndarray:
-    """A mask file (0 / 255) as uint8 0/1 [side, side], squashed like its image; never loses a mask entirely.
+    """A mask file as uint8 0/1 [side, side], squashed like its image; never loses a mask entirely.
+
+    Anything above 0 is marked: data sets write 1, 255, or the number of a defect type.
 
     Raises:
         FlawlineError: the file cannot be read or marks nothing.
     """
     try:
         with Image.open(path) as image:
-            mask = np.asarray(image.convert("L")) >= 128
+            mask = np.asarray(image.convert("L")) > 0
     except OSError as error:
-        raise FlawlineError(f"{path} cannot be read: {error}", "run the synthesize stage again") from error
+        raise FlawlineError(
+            f"{path} cannot be read: {error}", "restore the file, or run the synthesize stage again"
+        ) from error
     if not mask.any():
-        raise FlawlineError(f"{path} marks nothing", "run the synthesize stage again (dvc repro)")
+        raise FlawlineError(f"{path} marks nothing", "give it a mask, or run the synthesize stage again")
     small = Image.fromarray(mask.astype(np.float32)).resize((side, side), Image.Resampling.BOX)
     share = np.asarray(small)
     return (share >= min(MASK_SHARE, float(share.max()))).astype(np.uint8)

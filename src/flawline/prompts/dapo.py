@@ -56,9 +56,9 @@ class DapoOptions(MethodOptions):
             the good training images, so that no word is favoured by what all images have in common.
         image_score: `image`: the image feature's, as released; `mean`: its mean with the map's highest value.
         variants: prompts a state, averaged. context_tokens: learned tokens of each.
-        deep_tokens: learned tokens inserted at each block with deep prompts. alpha: how much of the last block's
-            outputs at these places enters the next block's.
-        local_weight: of focal and dice. global_weight: of the image's cross-entropy.
+        deep_tokens: tokens inserted at each block. alpha: share of the block before in them.
+        local_weight, global_weight: of focal and dice; of the image's cross-entropy.
+        supervision: where training anomalies come from; the paper's are real.
         recompute: gradient checkpointing; `auto`: for towers of width 512 and more.
     """
 
@@ -86,6 +86,7 @@ class DapoOptions(MethodOptions):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     local_weight: Annotated[float, Field(ge=0)] = 4.0
     global_weight: Annotated[float, Field(ge=0)] = 1.0
+    supervision: Literal["synthetic", "real", "both"] = "synthetic"
     recompute: Literal["auto", "always", "never"] = "auto"
 
 
@@ -212,6 +213,7 @@ class Dapo(PromptMethod):
                 optimiser="adam",
                 weight_decay=0.0,
                 schedule="constant",
+                supervision=o.supervision,
             )
         ]
 

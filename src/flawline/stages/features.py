@@ -21,7 +21,8 @@ def run(workspace: Workspace, settings: Settings, part: str, dataset: str) -> No
     Args:
         workspace: where everything lies.
         settings: `features` and `backbone` count.
-        part: `train`: the good training images, then the synthetic ones of out/synth/<dataset>, with masks;
+        part: `train`: the good training images, then (`features.real`) the set's test split, then the synthetic
+            images of out/synth/<dataset>, with masks;
             `test`: the test split; and, as support, up to `features.support` good training images a category.
         dataset: a folder below data/.
 
@@ -35,7 +36,13 @@ def run(workspace: Workspace, settings: Settings, part: str, dataset: str) -> No
     index, items = real, [Item(inside(workspace.data, image)) for image in real["image"]]
     if part == "train":
         synthetic, more = _synthetic_rows(workspace.synth(dataset))
-        index, items = pd.concat([real, synthetic], ignore_index=True), items + more
+        tested = (
+            _tested_rows(read_parquet(workspace.manifest), dataset) if settings.features.real else real[:0]
+        )
+        items += [
+            _item(workspace, image, mask) for image, mask in zip(tested["image"], tested["mask"], strict=True)
+        ]
+        index, items = pd.concat([real, tested, synthetic], ignore_index=True), items + more
     index = _numbered(index)
     backbone = load_backbone(settings.backbone, workspace.root)
     resolve_paths(backbone, settings.features.paths)
@@ -68,6 +75,19 @@ def _real_rows(manifest: pd.DataFrame, part: str, dataset: str) -> pd.DataFrame:
             "`flawline data check` names them all",
         )
     return rows.assign(row=0, synthetic=False)[INDEX_COLUMNS].reset_index(drop=True)
+
+
+def _tested_rows(manifest: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """The test split of a *training* set: good images, and defective ones that have a mask."""
+    rows = manifest[(manifest["dataset"] == dataset) & (manifest["split"] == "test")]
+    rows = rows[rows["problem"].isna() & ((rows["label"] == 0) | rows["mask"].notna())]
+    return rows.assign(row=0, synthetic=False)[INDEX_COLUMNS].reset_index(drop=True)
+
+
+def _item(workspace: Workspace, image: str, mask: object) -> Item:
+    return Item(
+        inside(workspace.data, image), inside(workspace.data, mask) if isinstance(mask, str) else None
+    )
 
 
 def _numbered(index: pd.DataFrame) -> pd.DataFrame:

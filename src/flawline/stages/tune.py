@@ -88,6 +88,7 @@ def _data(
         labels=torch.tensor(index.label.to_numpy("int64")),
         defects=list(index.defect),
         pixels=pixels,
+        synthetic=torch.tensor(index.synthetic.to_numpy("bool")),
     )
 
 

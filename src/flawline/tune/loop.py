@@ -23,6 +23,7 @@ class TuningData:
         masks: bool [n, S, S]. labels: int64 [n]. defects: the noise of each row, `good` for good ones.
         pixels: gives the images [b, 3, S, S] of rows int64 [b], for methods that read them.
         origin: int64 [n], the row of `pixels` that each row is; None: they are the same.
+        synthetic: bool [n], which rows were made; None: nobody knows, and every anomaly counts.
     """
 
     inputs: Inputs
@@ -31,6 +32,7 @@ class TuningData:
     defects: list[str] = field(default_factory=list)
     pixels: Callable[[Tensor], Tensor] | None = None
     origin: Tensor | None = None
+    synthetic: Tensor | None = None
 
     def rows(self, picked: Tensor) -> Batch:
         """The batch of some rows, features in float32."""
@@ -54,6 +56,7 @@ class TuningData:
             [self.defects[k] for k in picked.tolist()] if self.defects else [],
             self.pixels,
             picked if self.origin is None else self.origin[picked],
+            None if self.synthetic is None else self.synthetic[picked],
         )
 
     def _pixels(self, picked: Tensor) -> Tensor:
@@ -73,11 +76,26 @@ def tune(method: PromptMethod, data: TuningData, seed: int) -> Curve:
     curve: Curve = []
     generator = torch.Generator().manual_seed(seed)
     for stage in method.stages():
-        _run_stage(method, stage, method.before_stage(stage, data), generator, curve)
-        method.after_stage(stage, data)
+        seen = _supervised(method, stage, data)
+        _run_stage(method, stage, method.before_stage(stage, seen), generator, curve)
+        method.after_stage(stage, seen)
     method.requires_grad_(False).eval()
     method.unfold()
     return curve
+
+
+def _supervised(method: PromptMethod, stage: TuningStage, data: TuningData) -> TuningData:
+    """The good rows and those anomalies that the stage learns from."""
+    if data.synthetic is None or stage.supervision == "both":
+        wanted = torch.ones(len(data.labels), dtype=torch.bool)
+    else:
+        wanted = (data.labels == 0) | (data.synthetic == (stage.supervision == "synthetic"))
+    if not (data.labels[wanted] == 1).any():
+        raise FlawlineError(
+            f"stage {stage.name} of {method.name} learns from {stage.supervision} anomalies, and there are none",
+            "set features.real: true for real ones, or the method's supervision: synthetic",
+        )
+    return data if bool(wanted.all()) else data.only(wanted.nonzero()[:, 0])
 
 
 def _run_stage(
