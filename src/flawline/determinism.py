@@ -27,5 +27,6 @@ def make_torch_deterministic(seed: int, threads: int | None = None) -> None:
     torch.manual_seed(seed)
     count = threads or int(os.environ.get("FLAWLINE_THREADS", 0)) or min(8, len(os.sched_getaffinity(0)))
     torch.set_num_threads(count)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # The switch of use_deterministic_algorithms(True, warn_only=True), which also imports the compiler: two seconds.
+    torch.set_deterministic_debug_mode("warn")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a debugging aid that costs time
