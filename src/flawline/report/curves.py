@@ -82,34 +82,45 @@ def _value(metrics: pd.DataFrame, method: str, train: str, test: str, metric: st
 def training_plots(results: Results) -> tuple[list[Picture], int]:
     """Every recorded quantity of every learned method: thin lines for seeds, a strong one for their mean.
 
+    The stages of a method follow each other on one axis.
+
     Returns:
         At most MAX_TRAINING_PLOTS pictures, and how many more there would be.
     """
     wanted = [
-        (method, train, stage, quantity)
+        (method, train, quantity)
         for method in results.learned
         for train in results.settings.data.train
-        for stage, quantity in _quantities(results.training, method, train)
+        for quantity in _quantities(results.training, method, train)
     ]
     pictures = [_training_plot(results, *one) for one in wanted[:MAX_TRAINING_PLOTS]]
     return pictures, max(0, len(wanted) - MAX_TRAINING_PLOTS)
 
 
-def _quantities(training: dict[Cell, pd.DataFrame], method: str, train: str) -> list[tuple[str, str]]:
-    """(stage, quantity) in the order in which they were recorded."""
-    found: dict[tuple[str, str], None] = {}
+def _quantities(training: dict[Cell, pd.DataFrame], method: str, train: str) -> list[str]:
+    """Quantities in the order in which they were recorded."""
+    found: dict[str, None] = {}
     for cell, table in training.items():
         if (cell.method, cell.train) == (method, train):
-            pairs = table[["stage", "quantity"]].drop_duplicates().itertuples(index=False)
-            found.update(dict.fromkeys((str(stage), str(quantity)) for stage, quantity in pairs))
+            found.update(dict.fromkeys(map(str, table["quantity"].drop_duplicates())))
     return list(found)
 
 
-def _training_plot(results: Results, method: str, train: str, stage: str, quantity: str) -> Picture:
+def _one_axis(table: pd.DataFrame) -> pd.DataFrame:
+    """Training curves with the steps of each stage counted on from the stage before."""
+    lengths = table.groupby("stage", sort=False)["step"].max() + 1
+    starts = lengths.cumsum() - lengths
+    return table.assign(step=table["step"] + table["stage"].map(starts))
+
+
+def _training_plot(results: Results, method: str, train: str, quantity: str) -> Picture:
     order, lines, runs = orders(results)[method], [], []
+    stages: dict[str, None] = {}
     for cell, table in results.training.items():
         if (cell.method, cell.train) == (method, train):
-            rows = table[(table["stage"] == stage) & (table["quantity"] == quantity)].sort_values("step")
+            rows = _one_axis(table)
+            rows = rows[rows["quantity"] == quantity].sort_values("step")
+            stages.update(dict.fromkeys(map(str, rows["stage"])))
             rows = rows[np.isfinite(rows["value"])]
             if len(rows):
                 runs.append(rows.set_index("step")["value"])
@@ -119,6 +130,7 @@ def _training_plot(results: Results, method: str, train: str, stage: str, quanti
         lines.append(Line(mean.index.tolist(), mean.tolist(), "", order, True, False))
     elif lines:
         lines = [Line(lines[0].x, lines[0].y, "", order, True, False)]
-    title = f"{_who(results, method, train)} · {quantity}" + (f" · {stage}" if stage else "")
-    alt = f"{quantity} of {method} tuned on {train}, stage {stage}, over the steps, {len(runs)} seeds"
+    told = next(iter(stages)) if len(stages) == 1 else f"{len(stages)} stages"
+    title = f"{_who(results, method, train)} · {quantity}" + (f" · {told}" if told else "")
+    alt = f"{quantity} of {method} tuned on {train}, {told}, over the steps, {len(runs)} seeds"
     return plot(lines, alt, "step", quantity, title)
