@@ -19,7 +19,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo install test lint format ui clean
+.PHONY: help demo full install test lint format ui clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ help:  ## this list
 demo: $(INSTALLED)  ## the whole line, from data to a promoted prompt set
 	@$(BIN)/flawline retrain
 	@echo "next:     .venv/bin/flawline score data/boards/pcb/test --out out/scored    or    make ui"
+
+full: $(INSTALLED)  ## every method of params.yaml side by side (names them all in tune.methods)
+	@$(BIN)/flawline retrain --set 'tune.methods=[anomalyclip, apt, dapo, faprompt, human_free, patch_memory, promptad, winclip, words]'
 
 install: $(INSTALLED)  ## only the environment
 
