@@ -6,20 +6,18 @@ Which stages there are, their order, and whether they have to run is DVC's knowl
 """
 
 from pathlib import Path
-from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from flawline.errors import FlawlineError
 from flawline.settings import load_settings
 from flawline.track import log as tracking
 from flawline.track import pipeline
-from flawline.track.environment import prefect_home, prepare
 from flawline.track.recover import session
 from flawline.workspace import Workspace
 from flows.judge import Judgement, judge
+from flows.prefect_here import prefect_here
 from flows.stages import run_stages, say, worth_retrying
 from flows.summary import Outcome, board, decision_markdown, results_markdown, show
 
@@ -100,37 +98,12 @@ def main(workspace_root: Path, force: bool = False) -> Outcome:
     Raises:
         FlawlineError: bad input, or the Prefect server cannot be reached.
     """
-    from prefect.settings import (
-        PREFECT_API_URL,
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-        PREFECT_HOME,
-        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
-        PREFECT_SERVER_ANALYTICS_ENABLED,
-        temporary_settings,
-    )
-
     workspace = Workspace.find(workspace_root)
     settings = load_settings(workspace.params)
-    prepare(workspace)
-    # The heartbeat thread sleeps in steps of a second, which every flow would wait for at its end.
-    updates: dict[Any, Any] = {
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-        PREFECT_SERVER_ANALYTICS_ENABLED: False,
-    }
-    if not PREFECT_API_URL.value():
-        updates |= {PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True, PREFECT_HOME: prefect_home(workspace)}
-    with session(workspace) as cleared, temporary_settings(updates):
+    with session(workspace) as cleared, prefect_here(workspace):
         for what in cleared:
             say(what)
-        try:
-            outcome = retrain(str(workspace.root), force)
-        except RuntimeError as error:
-            if "Failed to reach API" in str(error):
-                raise FlawlineError(
-                    f"the Prefect server {PREFECT_API_URL.value()} cannot be reached",
-                    "start it (make ui), or unset PREFECT_API_URL to run without one",
-                ) from error
-            raise
+        outcome = retrain(str(workspace.root), force)
     show(outcome, workspace, settings)
     return outcome
 

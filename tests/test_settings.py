@@ -35,7 +35,11 @@ def test_the_repositorys_params_are_valid(repository: Path) -> None:
 def test_every_key_stands_in_the_docs(raw: dict[str, Any], repository: Path) -> None:
     text = (repository / "docs" / "params.md").read_text(encoding="utf-8")
     raw["features"]["paths"] = {"laa": ImagePath().model_dump()}  # all paths have the same keys
-    missing = [key for key in leaves(raw) if f"`{key}`" not in text and not key.startswith("methods.")]
+    missing = [
+        key
+        for key in leaves(raw)
+        if f"`{key}`" not in text and not key.startswith(("methods.", "ablations."))
+    ]
     assert not missing
 
 
@@ -126,6 +130,15 @@ def remove(path: str) -> Callable[[dict[str, Any]], None]:
         (change("gate.metrics", ["pixel_auroc"]), "gate.better_in"),
         # unknown method
         (change("tune.methods", ["words", "humanfree"]), "humanfree"),
+        # ablations
+        (change("tune.methods", ["words", "human_free@no_mpts"]), "tune.methods.1"),
+        (change("ablations.humanfree", {}), "humanfree"),
+        (change("ablations.human_free.default", {"part": "a", "why": "b", "change": {"c": 1}}), "default"),
+        (change("ablations.human_free.No-MPTS", {"part": "a", "why": "b", "change": {"c": 1}}), "No-MPTS"),
+        (change("ablations.human_free.no_mpts.change", {}), "no_mpts.change"),
+        (change("ablations.human_free.no_mpts.change", {"gate.margin": 0.1}), "gate.margin"),
+        (change("ablations.human_free.no_mpts.changes", {}), "no_mpts.changes"),
+        (remove("ablations.human_free.no_mpts.why"), "no_mpts.why"),
     ],
 )
 def test_a_fault_ends_with_one_line_that_names_the_key(

@@ -210,7 +210,9 @@ class Settings(Strict):
             if method not in self.methods:
                 raise ValueError(f"ablations names '{method}', which methods: does not describe")
             if "default" in variants:
-                raise ValueError(f"ablations.{method}.default: this is the unchanged method's name, take another")
+                raise ValueError(
+                    f"ablations.{method}.default: this is the unchanged method's name, take another"
+                )
         if self.gate.better_in not in self.gate.metrics:
             raise ValueError("gate.better_in must be one of gate.metrics")
         return self

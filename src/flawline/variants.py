@@ -64,7 +64,9 @@ def of(settings: Settings, which: VariantId) -> Variant | None:
     variants = variants_of(settings, which.method)
     if which.variant not in variants:
         known = ", ".join(variants)
-        raise FlawlineError(f"params.yaml: ablations.{which.method} has no '{which.variant}'", f"it has {known}")
+        raise FlawlineError(
+            f"params.yaml: ablations.{which.method} has no '{which.variant}'", f"it has {known}"
+        )
     return variants[which.variant]
 
 

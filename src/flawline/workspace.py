@@ -104,13 +104,18 @@ class Workspace:
         """Folder with scores.parquet, histograms.safetensors, metrics.csv, curves.json, overlays/."""
         return self.out / "evaluation" / cell.folder / test
 
+    def ablation(self, method: str) -> Path:
+        """The DVC project of one method's ablation: dvc.yaml, dvc.lock, and a folder for each variant."""
+        return self.out / "ablations" / method
+
     @property
     def metrics(self) -> Path:
         return self.root / "results" / "metrics.csv"
 
-    def ablation(self, method: str) -> Path:
-        """Folder of one method's ablation: its pipeline (dvc.yaml, dvc.lock), table.csv and table.md."""
-        return self.root / "results" / "ablations" / method
+    @property
+    def ablation_tables(self) -> Path:
+        """Folder with METHOD.csv and METHOD.md of every ablation that was run."""
+        return self.root / "results" / "ablations"
 
     @property
     def report(self) -> Path:
@@ -153,7 +158,7 @@ class VariantWorkspace(Workspace):
         inner = path.relative_to(self.out)
         if not any(inner.is_relative_to(part) for part in self.own):
             return path
-        return self.out / "ablations" / self.method / self.variant / inner
+        return self.ablation(self.method) / self.variant / inner
 
     def synth(self, train: str) -> Path:
         return self.moved(super().synth(train))

@@ -51,7 +51,9 @@ def test_the_draw_is_by_seed_and_hash_alone(support: FeatureSet) -> None:
 
 
 def test_too_few_good_images_are_told(small: Workspace, support: FeatureSet, change_settings) -> None:
-    with pytest.raises(FlawlineError, match=r"4 good images a category are asked for, there are 3 of category"):
+    with pytest.raises(
+        FlawlineError, match=r"4 good images a category are asked for, there are 3 of category"
+    ):
         draw_support(support, 4, 0)
     stage.run(small, change_settings(features={"support": 0}), "test", "parts")
     with pytest.raises(FlawlineError, match="there are none"):

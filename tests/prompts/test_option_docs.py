@@ -14,7 +14,9 @@ def test_every_option_has_a_meaning_and_its_default(name: str) -> None:
     found = options_of(name)
     assert [option.key for option in found] == list(fields)
     for option in found:
-        assert option.meaning and option.allowed, f"{name}.{option.key}: say what it means in the class docstring"
+        assert option.meaning and option.allowed, (
+            f"{name}.{option.key}: say what it means in the class docstring"
+        )
         field = fields[option.key]
         stated = field.get_default(call_default_factory=True)
         if field.is_required():

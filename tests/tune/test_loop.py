@@ -139,7 +139,9 @@ def test_levels_of_a_path_add_up_in_the_local_losses(tiny: Backbone, data: Tunin
     assert torch.allclose(method.score(twice.inputs, 32)[1], method.score(batch.inputs, 32)[1], atol=1e-6)
 
 
-@pytest.mark.parametrize(("supervision", "seen"), [("synthetic", {True}), ("real", {False}), ("both", {True, False})])
+@pytest.mark.parametrize(
+    ("supervision", "seen"), [("synthetic", {True}), ("real", {False}), ("both", {True, False})]
+)
 def test_a_stage_learns_from_the_anomalies_it_names(
     tiny: Backbone, data: TuningData, monkeypatch, supervision: str, seen: set[bool]
 ) -> None:

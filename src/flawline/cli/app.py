@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from flawline.cli import data, diagnose, makers, methods, registry, retrain, score, services, stage
+from flawline.cli import (
+    ablate,
+    data,
+    diagnose,
+    importing,
+    makers,
+    methods,
+    registry,
+    retrain,
+    score,
+    services,
+    stage,
+)
 from flawline.cli.environment import choose_workspace, prepare_environment
 from flawline.errors import FlawlineError
 
@@ -23,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (retrain, data, score, registry, services, diagnose, methods, makers, stage):
+for part in (retrain, ablate, data, score, importing, registry, services, diagnose, methods, makers, stage):
     part.register(app)
 
 

@@ -22,8 +22,13 @@ def methods(
     if markdown:
         typer.echo(page(), nl=False)
     elif name:
-        rows = [(o.key, o.default, o.allowed.replace("`", ""), o.meaning.replace("`", "")) for o in options_of(name)]
-        show_table(("option", "default", "allowed", "meaning"), rows, f"{name}: {method_class(name).fidelity}")
+        rows = [
+            (o.key, o.default, o.allowed.replace("`", ""), o.meaning.replace("`", ""))
+            for o in options_of(name)
+        ]
+        show_table(
+            ("option", "default", "allowed", "meaning"), rows, f"{name}: {method_class(name).fidelity}"
+        )
     else:
         found = [(method, method_class(method)) for method in method_names()]
         rows = [(m, c.fidelity, "; ".join(_traits(c)), (c.summary())) for m, c in found]

@@ -33,7 +33,7 @@ def set_params(path: Path, assignments: Sequence[str]) -> bool:
     after = io.StringIO()
     yaml.dump(document, after)
     settings = parse_settings(_plain(after.getvalue()), f"{path} with {' '.join(assignments)}")
-    if any(assignment.startswith(("methods.", "features.paths")) for assignment in assignments):
+    if any(assignment.startswith(("methods.", "features.paths", "ablations")) for assignment in assignments):
         from flawline.prompts import validate_methods  # imports torch: not for every key
 
         validate_methods(settings)

@@ -37,7 +37,7 @@ def retrain(
 
         set_params(workspace.params, assignments)
     _, settings = here()
-    _refuse_wrong_methods(settings)
+    refuse_wrong_methods(settings)
     if not (workspace.root / "flows" / "retrain.py").is_file():
         raise FlawlineError(f"{workspace.root} has no flows/retrain.py", "run inside a flawline checkout")
     os.chdir(workspace.root)
@@ -47,8 +47,8 @@ def retrain(
     main(workspace.root, force)
 
 
-def _refuse_wrong_methods(settings: "Settings") -> None:
-    """Now, and not when the tuning starts."""
+def refuse_wrong_methods(settings: "Settings") -> None:
+    """Check all methods and variants now, and not when the tuning starts."""
     from flawline.prompts import method_class, method_names, validate_methods
 
     for name in sorted({*settings.methods} - {*method_names()}):

@@ -18,6 +18,9 @@ Method = Annotated[str, typer.Option(help="Prompt method, a key of methods: in p
 Train = Annotated[str, typer.Option(help="Training set, a folder below data/.")]
 Test = Annotated[str, typer.Option(help="Test set, a folder below data/.")]
 Seed = Annotated[int, typer.Option(help="Seed of the tuning.", min=0)]
+Variant = Annotated[
+    str, typer.Option(help="METHOD@VARIANT of ablations: in params.yaml; else the main line.")
+]
 
 stages = typer.Typer(
     help="The stages that dvc.yaml calls: pure commands from files to files.", no_args_is_help=True
@@ -28,11 +31,18 @@ def register(app: typer.Typer) -> None:
     app.add_typer(stages, name="stage", hidden=True)
 
 
-def _enter() -> tuple[Workspace, "Settings"]:
+def _enter(variant: str = "", method: str = "") -> tuple[Workspace, "Settings"]:
     """Stages work in the workspace's root, as under DVC, so that relative paths mean the same."""
     workspace, settings = here()
     os.chdir(workspace.root)
-    return workspace, settings
+    if not variant:
+        return workspace, settings
+    from flawline.variants import VariantId, entered
+
+    which = VariantId.parse(variant)
+    if method and which.method != method:
+        raise typer.BadParameter(f"is a variant of {which.method}, not of {method}", param_hint="--variant")
+    return entered(workspace, settings, which)
 
 
 @stages.command()
@@ -52,42 +62,43 @@ def checks() -> None:
 
 
 @stages.command()
-def synthesize(train: Train) -> None:
+def synthesize(train: Train, variant: Variant = "") -> None:
     """Good training images → out/synth/<train>/: synthetic anomalies with masks."""
     from flawline.stages import synthesize as stage
 
-    stage.run(*_enter(), train)
+    stage.run(*_enter(variant), train)
 
 
 @stages.command()
 def features(
     part: Annotated[str, typer.Option(help="train (good and synthetic images) or test.")],
     dataset: Annotated[str, typer.Option("--set", help="Data set, a folder below data/.")],
+    variant: Variant = "",
 ) -> None:
     """Images → out/features/<part>/<set>/: frozen CLIP features."""
     if part not in ("train", "test"):
         raise typer.BadParameter("must be train or test", param_hint="--part")
     from flawline.stages import features as stage
 
-    stage.run(*_enter(), part, dataset)
+    stage.run(*_enter(variant), part, dataset)
 
 
 @stages.command()
-def tune(method: Method, train: Train, seed: Seed) -> None:
+def tune(method: Method, train: Train, seed: Seed, variant: Variant = "") -> None:
     """Training features → out/prompts/… and out/tuning/…: one prompt set."""
     from flawline.stages import tune as stage
     from flawline.workspace import Cell
 
-    stage.run(*_enter(), Cell(method, train, seed))
+    stage.run(*_enter(variant, method), Cell(method, train, seed))
 
 
 @stages.command()
-def evaluate(method: Method, train: Train, seed: Seed, test: Test) -> None:
+def evaluate(method: Method, train: Train, seed: Seed, test: Test, variant: Variant = "") -> None:
     """One prompt set and one test set → out/evaluation/…: scores, metrics, curves, overlays."""
     from flawline.stages import evaluate as stage
     from flawline.workspace import Cell
 
-    stage.run(*_enter(), Cell(method, train, seed), test)
+    stage.run(*_enter(variant, method), Cell(method, train, seed), test)
 
 
 @stages.command()

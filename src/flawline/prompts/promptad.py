@@ -35,6 +35,7 @@ STATES = (
     "{} with flaw", "{} with defect", "{} with damage",
 )  # fmt: skip
 _MEMORY = "memory"
+_PAIR = ".pair"
 _INIT_DEVIATION = 0.02
 Phrase = Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$", max_length=80)]
 Count = Annotated[int, Field(ge=1, le=64)]
@@ -107,7 +108,9 @@ class PromptAd(PromptMethod):
             good, bad = draw(normal, o.context_tokens), draw(o.abnormal_contexts, o.abnormal_tokens)
             self.add_module(branch, nn.ParameterDict({"normal": good, "abnormal": bad}))
         self.memory = PatchMemory()
-        self.adapted = Kept()  # contexts tuned on a category's good images: `<category>/<parameter name>`
+        # contexts tuned on a category's good images: `<category>/<parameter name>`; of imported sets, whose contexts
+        # nobody knows, the prototypes: `<category>/<branch>.pair`
+        self.adapted = Kept()
         self.scale = log(backbone.logit_scale) if o.logit_scale == "log" else 1 / o.temperature
         self._pairs: dict[tuple[str, str], dict[str, Tensor]] = {}
 
@@ -153,7 +156,9 @@ class PromptAd(PromptMethod):
     def learned_tokens(self) -> dict[str, Tensor]:
         shared = dict(self.named_parameters()) if self.stages() else {}
         return {
-            name: value.detach().flatten(0, 1) for name, value in sorted((shared | self.adapted.of).items())
+            name: value.detach().flatten(0, 1)
+            for name, value in sorted((shared | self.adapted.of).items())
+            if not name.endswith(_PAIR)
         }
 
     # --- tuning ---------------------------------------------------------------------------------------------
@@ -208,7 +213,17 @@ class PromptAd(PromptMethod):
 
     # --- few good images ------------------------------------------------------------------------------------
     def remember(self, good: Inputs) -> None:
-        """Fill the memory and, unless tuning is on the training set alone, tune contexts for each category."""
+        """Fill the memory and, unless tuning is on the training set alone, tune contexts for each category.
+
+        Categories of an imported set stay as they were imported.
+        """
+        known = {name.partition("/")[0] for name in self.adapted.of if name.endswith(_PAIR)}
+        of = categories_of(good.categories, len(good))
+        good = good.rows(
+            torch.tensor([k for k, name in enumerate(of) if name not in known], dtype=torch.int64)
+        )
+        if not len(good):
+            return
         self.memory.fill(self._taps(good), good.categories)
         if self.options.tune_on != "train":
             for category, rows in rows_by(categories_of(good.categories, len(good))).items():
@@ -271,12 +286,15 @@ class PromptAd(PromptMethod):
 
     @torch.no_grad()
     def prototypes(self, category: str, noun: str) -> dict[str, Tensor]:
-        """Prototypes [2, D] of both branches with the category's contexts, encoded once."""
-        key = (category, noun)
+        """Prototypes [2, D] of both branches: imported ones, or with the category's contexts, encoded once."""
+        key, kept = (category, noun), self.adapted.of
+        imported = {branch: kept.get(f"{category}/{branch}{_PAIR}") for branch in BRANCHES}
         if key not in self._pairs:
-            kept = self.adapted.of
             own = {name: kept.get(f"{category}/{name}", value) for name, value in self.named_parameters()}
-            self._pairs[key] = {branch: self.encode(branch, noun, own).pair for branch in BRANCHES}
+            self._pairs[key] = {
+                branch: self.encode(branch, noun, own).pair if pair is None else pair
+                for branch, pair in imported.items()
+            }
         return self._pairs[key]
 
     def _compare(self, features: Tensor, pair: Tensor) -> Tensor:

@@ -1,12 +1,17 @@
-"""The DVC pipeline of an ablation, written from dvc.yaml: the ordinary stages, once a variant, with outputs apart.
+"""The DVC project of an ablation: the main line's stages, once a variant, in a project of their own.
 
-A method's ablation has a pipeline and a lock of its own, results/ablations/METHOD/dvc.yaml and dvc.lock. So DVC
-decides what has to run, as for the main line, while the main line's outputs, its dvc.lock and its results stay what
-they are. Every stage of the main line that makes what a variant has of its own is taken over: its dependencies and
-parameters as they stand, its outputs below out/ablations/METHOD/VARIANT/, and `--variant METHOD@VARIANT` on its command.
+A method's ablation lives in out/ablations/METHOD/, a DVC project inside the workspace: its own dvc.yaml, dvc.lock and
+.dvc/, but the workspace's cache. DVC does not look into a project inside a project. So it decides what has to run,
+as for the main line, while the main line's pipeline, lock and outputs stay what they are, and as quick to read.
+
+Its stages are those of the main line's dvc.yaml that make what a variant has of its own: dependencies and parameters as
+they stand there, outputs below the variant's folder, and `--variant METHOD@VARIANT` behind the command. The links in
+the project's folder `main` lead into the workspace: of what lies outside a project DVC would also hash what .dvcignore
+names, and of what lies in a link to the whole workspace, a DVC project itself, nothing.
 """
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +21,12 @@ from flawline.settings import Settings
 from flawline.variants import DEFAULT, VariantId, entered, variants_of
 from flawline.workspace import VariantWorkspace, Workspace
 
+MAIN = "main"
 _METHOD = "${item.method}"
 
 
-def write_graph(workspace: Workspace, settings: Settings, method: str, seeds: list[int]) -> Path:
-    """Write results/ablations/METHOD/dvc.yaml with all variants of a method; an equal file is left alone.
+def make_project(workspace: Workspace, settings: Settings, method: str, seeds: list[int]) -> Workspace:
+    """Make, or bring up to date, the DVC project of a method's ablation.
 
     Args:
         workspace: whose dvc.yaml is read.
@@ -29,37 +35,45 @@ def write_graph(workspace: Workspace, settings: Settings, method: str, seeds: li
         seeds: of the tuning.
 
     Returns:
-        The pipeline file.
+        The project, for `flawline.track.pipeline`, which asks and runs DVC there.
 
     Raises:
-        FlawlineError: there are no variants of it, or dvc.yaml is not as expected.
+        FlawlineError: there are no variants of the method, dvc.yaml is not as expected, or no DVC repository.
     """
+    stages = ablation_stages(workspace, settings, method, seeds)
+    project = Workspace(workspace.ablation(method))
+    _initialise(workspace, project)
+    _link(workspace, project, stages)
+    text = (
+        f"# Written by `flawline ablate {method}` from the main line's dvc.yaml and `ablations:` of params.yaml.\n"
+        + _dumped({"stages": stages})
+    )
+    write_text(project.root / "dvc.yaml", text)
+    return project
+
+
+def ablation_stages(
+    workspace: Workspace, settings: Settings, method: str, seeds: list[int]
+) -> dict[str, dict[str, Any]]:
+    """The stages of all variants of a method as dvc.yaml has them; see `make_project`."""
     main = _main_stages(workspace)
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in variants_of(settings, method):
         place, _ = entered(workspace, settings, VariantId(method, name))
         for stage, definition in main.items():
             if any(place.moved(workspace.root / out) != workspace.root / out for out in _outs(definition)):
-                found[stage_name(stage, name)] = _taken_over(definition, place, settings, seeds)
-    folder = workspace.ablation(method)
-    path = folder / "dvc.yaml"
-    text = (
-        f"# Written by `flawline ablate {method}` from dvc.yaml and the ablations of params.yaml: edit those.\n"
-        + _dumped({"stages": found})
-    )
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        write_text(path, text)
-    return path
-
-
-def stage_name(stage: str, variant: str) -> str:
-    """A variant's stage in the ablation's pipeline, without its cell."""
-    return f"{stage}-{variant}"
+                found[f"{stage}-{name}"] = _taken_over(definition, place, settings, seeds)
+    return found
 
 
 def variant_of(stage: str) -> str:
-    """The variant that a stage such as `results/…/dvc.yaml:tune-no_mpts@castings-0` makes."""
-    return stage.rsplit(":", 1)[-1].split("@")[0].rsplit("-", 1)[-1]
+    """The variant that a stage such as `tune-no_mpts@castings-0` makes."""
+    return stage.split("@")[0].rsplit("-", 1)[-1]
+
+
+def main_stage_of(stage: str) -> str:
+    """The stage of the main line, without its cell, that such a stage was taken from."""
+    return stage.split("@")[0].rsplit("-", 1)[0]
 
 
 def _main_stages(workspace: Workspace) -> dict[str, dict[str, Any]]:
@@ -68,9 +82,8 @@ def _main_stages(workspace: Workspace) -> dict[str, dict[str, Any]]:
 
     path = workspace.root / "dvc.yaml"
     try:
-        stages: dict[str, dict[str, Any]] = YAML(typ="safe", pure=True).load(path)["stages"]
-        return stages
-    except (OSError, YAMLError, KeyError, TypeError) as error:
+        return dict(YAML(typ="safe", pure=True).load(path)["stages"])
+    except (OSError, YAMLError, KeyError, TypeError, ValueError) as error:
         raise FlawlineError(f"{path} has no stages to take over", "restore it from git") from error
 
 
@@ -82,32 +95,76 @@ def _outs(definition: dict[str, Any]) -> list[str]:
 def _taken_over(
     definition: dict[str, Any], place: VariantWorkspace, settings: Settings, seeds: list[int]
 ) -> dict[str, Any]:
-    """A stage of the main line as the variant of `place` runs it, from the folder of the ablation."""
+    """A stage of the main line as the variant of `place` runs it from the project's folder."""
     method, variant = place.method, place.variant
+    project = place.ablation(method)
 
     def here(path: str) -> str:
-        moved = place.moved(place.root / path.replace(_METHOD, method))
-        return moved.relative_to(place.root).as_posix()
+        before = place.root / path.replace(_METHOD, method)
+        after = place.moved(before)
+        moved = after != before
+        return (
+            after.relative_to(project).as_posix()
+            if moved
+            else f"{MAIN}/{before.relative_to(place.root).as_posix()}"
+        )
 
-    cells = {"train": settings.data.train, "test": settings.data.test, "seed": seeds}
+    cells: dict[str, list[Any]] = {"train": settings.data.train, "test": settings.data.test, "seed": seeds}
     matrix = [key for key in definition.get("matrix", {}) if key != "method"]
     unknown = [key for key in matrix if key not in cells]
     if unknown:
         raise FlawlineError(
             f"dvc.yaml: a stage goes through '{unknown[0]}', which ablations do not know",
-            "make it go through train, test and seed",
+            "let it go through train, test and seed",
         )
+    up = Path(os.path.relpath(place.root, project)).as_posix()  # commands run where the main line's do
     params = [str(key).replace(_METHOD, method) for key in definition.get("params", [])]
     if variant != DEFAULT:
         params.append(f"ablations.{method}.{variant}.change")
     return {
-        "wdir": "../../..",
         "matrix": {key: list(cells[key]) for key in matrix},
-        "cmd": f"{definition['cmd'].replace(_METHOD, method)} --variant {VariantId(method, variant)}",
+        "cmd": f"cd {up} && {definition['cmd'].replace(_METHOD, method)} --variant {VariantId(method, variant)}",
         "deps": [here(path) for path in definition.get("deps", [])],
-        "params": params,
+        "params": [{f"{MAIN}/{place.params.name}": params}],
         "outs": [here(path) for path in _outs(definition)],
     }
+
+
+def _link(workspace: Workspace, project: Workspace, stages: dict[str, dict[str, Any]]) -> None:
+    """Let `main/NAME` lead to the workspace's NAME for everything that a stage reads there."""
+    folder = project.root / MAIN
+    folder.mkdir(exist_ok=True)
+    read = [Path(path) for stage in stages.values() for path in (*stage["deps"], *stage["params"][0])]
+    for name in sorted({path.parts[1] for path in read if path.parts[0] == MAIN}):
+        link = folder / name
+        if not link.is_symlink():
+            link.symlink_to(os.path.relpath(workspace.root / name, folder))
+
+
+def _initialise(workspace: Workspace, project: Workspace) -> None:
+    """`dvc init` without git, with the workspace's cache and ignored names."""
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    from flawline.track.pipeline import quiet
+
+    ignored = workspace.root / ".dvcignore"
+    project.root.mkdir(parents=True, exist_ok=True)
+    write_text(project.root / ".dvcignore", ignored.read_text(encoding="utf-8") if ignored.is_file() else "")
+    try:
+        with quiet(), Repo(str(workspace.root)) as repo:
+            cache = repo.cache.local.path
+    except NotDvcRepoError as error:
+        raise FlawlineError(
+            f"{workspace.root} is no DVC repository",
+            "run `dvc init` (or `dvc init --no-scm` without git) there",
+        ) from error
+    with quiet():
+        if not (project.root / ".dvc").is_dir():
+            Repo.init(str(project.root), no_scm=True).close()
+        with Repo(str(project.root)) as repo, repo.config.edit() as config:
+            # Relative, because DVC writes its configuration in ASCII; it reads it relative to where this process is.
+            config["cache"]["dir"] = os.path.relpath(cache)
 
 
 def _dumped(value: Any) -> str:

@@ -53,7 +53,7 @@ def stages(workspace: Workspace) -> list[Stage]:
     from dvc.repo.reproduce import get_active_graph, plan_repro
 
     try:
-        with _quiet(), Repo(str(workspace.root)) as repo:
+        with quiet(), Repo(str(workspace.root)) as repo:
             graph = get_active_graph(repo.index.graph)
             return [
                 Stage(
@@ -77,7 +77,7 @@ def stale(workspace: Workspace, names: Collection[str] = ()) -> set[str]:
     from dvc.repo import Repo
 
     try:
-        with _quiet(), Repo(str(workspace.root)) as repo, repo.lock:
+        with quiet(), Repo(str(workspace.root)) as repo, repo.lock:
             named = [(_name(node, workspace.root), node) for node in repo.index.stages]
             return {name for name, node in named if (not names or name in names) and node.status()}
     except DvcException as error:
@@ -198,7 +198,8 @@ def _own_last(lines: list[str]) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Hold DVC's own log back."""
     logger = logging.getLogger("dvc")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # silences its progress bars as well
