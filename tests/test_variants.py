@@ -177,6 +177,20 @@ def test_the_repositorys_variants_are_valid_and_differ(repository: Path) -> None
             assert made.count(made[-1]) == 1, f"{method}@{name} is another one once more"
 
 
+def test_the_repositorys_variants_can_be_made(repository: Path) -> None:
+    """What options alone do not tell, their method does when it is built: depths, levels, noises."""
+    from flawline.clip.backbone import load_backbone
+    from flawline.prompts import method_class
+    from flawline.settings import BackboneSettings
+
+    settings = load_settings(repository / "params.yaml")
+    backbone = load_backbone(BackboneSettings(name="flawline-tiny", weights="none", image_size=64), Path())
+    for method, variants in settings.ablations.items():
+        for name in ("default", *variants):
+            raw = changed(settings, which(name, method)).methods[method]
+            assert method_class(method)(backbone, method_options(method, raw), 0).name == method
+
+
 def test_variants_of_rounds_take_as_many_steps_as_the_default(repository: Path) -> None:
     settings = load_settings(repository / "params.yaml")
     default = method_options("apt", settings.methods["apt"])
