@@ -1,6 +1,7 @@
 """What every test stands on: quiet tools, fixed threads and throw-away workspaces."""
 
 import atexit
+import importlib.util
 import os
 import shutil
 import sys
@@ -8,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,3 +86,14 @@ def workspace(tmp_path: Path) -> Workspace:
         if (ROOT / name).is_file():
             shutil.copyfile(ROOT / name, root / name)
     return Workspace(root)
+
+
+@pytest.fixture(scope="session")
+def make_weights() -> Any:
+    """The module that draws the golden cases' weights and images."""
+    path = Path(__file__).parent / "golden" / "make_weights.py"
+    spec = importlib.util.spec_from_file_location("make_weights", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,6 +1,5 @@
 """Small backbones for the tests of this folder, in all the shapes that open_clip's towers come in."""
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,16 +48,6 @@ def make_backbone(shape: str = "tok", seed: int = 3, spread: float = 3.0) -> Bac
                 value.data.add_(0.1 * torch.randn_like(value))
     open_clip.model.set_model_preprocess_cfg(model, {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)})
     return Backbone(model, BackboneSettings(name="flawline-tiny", weights="none"))
-
-
-@pytest.fixture(scope="session")
-def make_weights() -> Any:
-    """The module that draws the golden cases' weights."""
-    spec = importlib.util.spec_from_file_location("make_weights", GOLDEN / "make_weights.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

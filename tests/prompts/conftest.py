@@ -1,6 +1,5 @@
 """A small random backbone: what is tested here does not depend on what CLIP has learned."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +43,6 @@ def _few_shot_methods_have_their_support(request: pytest.FixtureRequest) -> None
             if "epochs" in type(method.options).model_fields:  # some train on them: two steps show the same
                 method.options = method.options.model_copy(update={"epochs": 2})
             method.remember(batch.inputs.rows(torch.tensor([0, 2])))
-
-
-@pytest.fixture(scope="session")
-def make_weights() -> Any:
-    """The module that draws the golden cases' weights and images."""
-    spec = importlib.util.spec_from_file_location("make_weights", GOLDEN / "make_weights.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")
