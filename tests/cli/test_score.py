@@ -3,8 +3,9 @@
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ class Answer:
     is_anomalous: bool
     defect: str
     map: np.ndarray
+    types: dict[str, float] = field(default_factory=dict)
 
 
 class Brightness:
@@ -31,9 +33,12 @@ class Brightness:
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.asked: dict[str, Any] = {}
+        self.method = SimpleNamespace(name="brightness", knows_types=False)
 
-    def score(self, images: list[Image.Image]) -> list[Answer]:
+    def score(self, images: list[Image.Image], **asked: Any) -> list[Answer]:
         self.batches.append(len(images))
+        self.asked = asked
         return [self._answer(np.asarray(image, dtype=np.float32)) for image in images]
 
     def _answer(self, pixels: np.ndarray) -> Answer:
@@ -100,6 +105,7 @@ def test_json_is_all_that_standard_output_gets(detector: Brightness, picture: Ca
         "is_anomalous": True,
         "defect": "bright",
         "overlay": None,
+        "types": {},
     }
 
 
@@ -191,3 +197,20 @@ def test_memory_is_bounded_by_the_batch(picture: Callable) -> None:
     rows = list(scoring.score_images(detector, images, 3, 10_000, None, problems))  # type: ignore[arg-type]
     assert detector.batches == [3, 3, 1] and problems == []
     assert [row.score for row in rows] == sorted(row.score for row in rows)
+
+
+def test_defect_words_and_category_reach_the_detector(detector: Brightness, picture: Callable) -> None:
+    file = picture("a.png", 200)
+    assert run(["score", str(file)]) == 0
+    assert detector.asked == {"category": "", "defects": None}
+    detector.method.knows_types = True
+    assert run(["score", str(file), "--defects", "scratch, loose thread,", "--category", "gear"]) == 0
+    assert detector.asked == {"category": "gear", "defects": ["scratch", "loose thread"]}
+
+
+def test_defect_words_for_a_method_without_types_are_refused(
+    detector: Brightness, picture: Callable, capsys: Any
+) -> None:
+    assert run(["score", str(picture("a.png", 200)), "--defects", "scratch"]) == 2
+    assert "brightness knows no defect types" in capsys.readouterr().err
+    assert detector.batches == []

@@ -26,6 +26,16 @@ def score(
         Path | None,
         typer.Option(metavar="DIR", help="Folder for scores.csv and overlays (image beside heat map)."),
     ] = None,
+    defects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORDS",
+            help="Defect types to tell apart, e.g. 'scratch, loose thread', also untrained ones (dapo).",
+        ),
+    ] = None,
+    category: Annotated[
+        str, typer.Option(metavar="NAME", help="Whose good images to compare with (few-shot methods).")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list and nothing else.")] = False,
 ) -> None:
     """Score images; a bad image is named and left out, and the exit code is then 2."""
@@ -40,8 +50,13 @@ def score(
         raise FlawlineError("; ".join(problems), "name images, or a folder with images")
     workspace, settings = here()
     detector = Detector.open(registry.resolve(workspace, settings, prompts), workspace.root)
+    asked = None if defects is None else [words.strip() for words in defects.split(",") if words.strip()]
+    if asked is not None and not detector.method.knows_types:
+        raise FlawlineError(
+            f"--defects: {detector.method.name} knows no defect types", "use a dapo prompt set"
+        )
     limits = (settings.features.batch, settings.data.max_pixels)
-    rows = list(scoring.score_images(detector, images, *limits, out, problems))
+    rows = list(scoring.score_images(detector, images, *limits, out, problems, asked, category))
     if out is not None and rows:
         scoring.write_csv(out / "scores.csv", rows)
     if as_json:

@@ -4,7 +4,7 @@ A bad image is a problem to tell, not a reason to stop: the others are still sco
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Scored:
-    """One image's result; `overlay` is relative to the output folder."""
+    """One image's result; `overlay` is relative to the output folder, `types` as in `flawline.detector.Result`."""
 
     image: str
     score: float
@@ -38,6 +38,7 @@ class Scored:
     is_anomalous: bool
     defect: str
     overlay: str | None
+    types: dict[str, float] = field(default_factory=dict)
 
 
 def find_images(paths: Sequence[Path]) -> tuple[list[Found], list[str]]:
@@ -69,6 +70,8 @@ def score_images(
     max_pixels: int,
     out: Path | None,
     problems: list[str],
+    defects: list[str] | None = None,
+    category: str = "",
 ) -> Iterator[Scored]:
     """Score in batches, so that memory does not grow with the number of images.
 
@@ -79,13 +82,15 @@ def score_images(
         max_pixels: larger images are refused by their header.
         out: folder for overlays, or None for none. The first batch sets the colours' scale for all of them.
         problems: gets one clause for every image that cannot be used.
+        defects, category: as `Detector.score` takes them.
     """
     names = _overlay_names(images) if out is not None else {}
     starts = range(0, len(images), batch)
     scale: Scale | None = None
     for start in track(starts, f"scoring {len(images)} images, in batches"):
         usable = list(_open(images[start : start + batch], max_pixels, problems))
-        results = detector.score([image for _, image in usable]) if usable else []
+        pictures = [image for _, image in usable]
+        results = detector.score(pictures, category=category, defects=defects) if usable else []
         if out is not None and results and scale is None:
             scale = scale_of([result.map for result in results])
         for (item, image), result in zip(usable, results, strict=True):
@@ -99,6 +104,7 @@ def score_images(
                 is_anomalous=bool(result.is_anomalous),
                 defect=result.defect,
                 overlay=overlay,
+                types=result.types,
             )
 
 
