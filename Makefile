@@ -34,7 +34,7 @@ full: $(INSTALLED)  ## every method of params.yaml side by side (names them all 
 install: $(INSTALLED)  ## only the environment
 
 test: $(INSTALLED)  ## all tests
-	@$(BIN)/python -m pytest -n auto --dist worksteal
+	@$(BIN)/python -m pytest -n logical --dist worksteal
 
 lint: $(INSTALLED)  ## ruff and mypy
 	@$(BIN)/ruff check .
