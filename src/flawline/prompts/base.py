@@ -241,7 +241,9 @@ class PromptMethod(nn.Module, ABC):
             words: the K defects asked for, in words; also such that were not trained.
             size: pixels a side of the maps.
         """
-        raise FlawlineError(f"{self.name} knows no defect types", "ask a method that does: `flawline methods`")
+        raise FlawlineError(
+            f"{self.name} knows no defect types", "ask a method that does: `flawline methods`"
+        )
 
     # --- what all methods share ---------------------------------------------------------------------------
     def noun_of(self, words: str) -> str:
