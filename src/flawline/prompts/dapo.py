@@ -24,6 +24,7 @@ from flawline.clip.backbone import Backbone
 from flawline.data.defect_words import DEFECT_WORDS
 from flawline.errors import FlawlineError
 from flawline.prompts.base import Batch, Inputs, MethodOptions, Prediction, PromptMethod, TuningStage
+from flawline.prompts.fusion import FORMULAS, fuse
 from flawline.settings import Block
 from flawline.tune.type_losses import class_maps, foreground, level_losses
 
@@ -50,15 +51,13 @@ class DapoOptions(MethodOptions):
         text_depth, visual_depth: blocks with deep prompts; 0 for none.
         text_mode: `official`: full attention in the text tower, feature read `deep_tokens` places before the end
             token, as released; `clean`: causal attention, feature read at the end token.
-        training_masks: `threshold` at one half; `truncate`: only pixels that are marked wholly, as released (a mask
-            that was stored as yes or no loses its outermost pixels instead).
+        training_masks: `threshold` at one half; `truncate` (released): wholly marked pixels, so no outermost ones.
         types: image-level types by the image feature; `image`: as released; `centred`: less the mean image feature of
             the good training images, so that no word is favoured by what all images have in common.
         image_score: `image`: the image feature's, as released; `mean`: its mean with the map's highest value.
         variants: prompts a state, averaged. context_tokens: learned tokens of each.
         deep_tokens: tokens inserted at each block. alpha: share of the block before in them.
-        local_weight, global_weight: of focal and dice; of the image's cross-entropy.
-        supervision: where training anomalies come from; the paper's are real.
+        local_weight, global_weight: of focal and dice; of the image's cross-entropy. supervision: by which anomalies.
         recompute: gradient checkpointing; `auto`: for towers of width 512 and more.
     """
 
@@ -114,6 +113,7 @@ class Dapo(PromptMethod):
 
     def __init__(self, backbone: Backbone, options: DapoOptions, seed: int) -> None:
         super().__init__(backbone, options, seed)
+        object.__setattr__(self, "score_formula", FORMULAS[options.image_score])
         o, generator = options, torch.Generator().manual_seed(seed)
         listed = o.defects if isinstance(o.defects, dict) else DEFECT_WORDS[o.defects]
         self.listed = dict.fromkeys(listed, o.one_word) if o.one_word else listed
@@ -270,7 +270,7 @@ class Dapo(PromptMethod):
         return torch.cat(scores), torch.cat(maps)
 
     def image_score(self, image: Tensor, maps: Tensor) -> Tensor:
-        return image if self.options.image_score == "image" else (image + maps.flatten(1).amax(1)) / 2
+        return fuse(image, maps, self.options.image_score)
 
     @torch.no_grad()
     def type_scores(self, inputs: Inputs, words: list[str], size: int) -> tuple[Tensor, Tensor]:

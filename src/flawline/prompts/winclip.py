@@ -91,7 +91,7 @@ class WinClip(PromptMethod):
 
     @torch.no_grad()
     def remember(self, good: Inputs) -> None:
-        for scale, features in self.encode(_pixels(good)).items():
+        for scale, features in self.encode(good.need_pixels()).items():
             self._memory(scale).fill(features[:, None], good.categories)
 
     @torch.no_grad()
@@ -101,7 +101,7 @@ class WinClip(PromptMethod):
         Raises:
             FlawlineError: good images were remembered, but none of an image's category.
         """
-        seen = self.encode(_pixels(inputs))
+        seen = self.encode(inputs.need_pixels())
         image, grid = self.zero_shot(inputs, seen)
         if self._memory(PATCH).of:
             few = torch.stack(list(self.memory_maps(inputs, seen).values())).mean(0)
@@ -143,13 +143,6 @@ class WinClip(PromptMethod):
 
     def _abnormal(self, features: Tensor, text: Tensor) -> Tensor:
         return (features @ text.T / self.options.temperature).softmax(-1)[..., 1]
-
-
-def _pixels(inputs: Inputs) -> Tensor:
-    assert inputs.pixels is not None, (
-        "WinCLIP reads pixels: the caller gives them to methods with reads_pixels"
-    )
-    return inputs.pixels
 
 
 Method = WinClip

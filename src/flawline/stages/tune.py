@@ -22,6 +22,8 @@ from flawline.settings import Settings
 from flawline.tune.loop import Curve, TuningData, tune
 from flawline.workspace import Cell, Workspace
 
+_ROWS = 64  # images scored at a time: pixels of a whole training set would not fit
+
 
 def run(workspace: Workspace, settings: Settings, cell: Cell) -> None:
     """Tune the prompt set of a cell; writes the prompt set and its curves.
@@ -119,8 +121,9 @@ def _threshold(method: PromptMethod, data: TuningData, quantile: float, support:
     good = (data.labels == 0).nonzero()[:, 0]
     others = good[~torch.isin(good, support)]
     good = others if len(others) else good
-    scores, _ = method.score(data.rows(good).inputs, method.backbone.image_size)
-    value = torch.quantile(scores, quantile).item()
+    size = method.backbone.image_size
+    scores = [method.score(data.rows(rows).inputs, size)[0] for rows in good.split(_ROWS)]
+    value = torch.quantile(torch.cat(scores), quantile).item()
     return {"value": value, "quantile": quantile, "from": "good training images"}
 
 
