@@ -125,10 +125,14 @@ class Detector:
                 more={role: encoded.patches for role, encoded in read.items() if role != MAIN},
                 pixels=pictures if self.method.reads_pixels else None,
             )
-            scores, maps = self.method.score(inputs, backbone.image_size)
             told: list[tuple[dict[str, float], np.ndarray | None]] = [({}, None)] * len(pictures)
             if self.method.knows_types and asked:
-                told = _told(asked, *self.method.type_scores(inputs, asked, backbone.image_size))
+                scores, maps, *types_and_maps = self.method.score_and_types(
+                    inputs, asked, backbone.image_size
+                )
+                told = _told(asked, *types_and_maps)
+            else:
+                scores, maps = self.method.score(inputs, backbone.image_size)
             for value, one, (types, type_map) in zip(scores.tolist(), maps.numpy(), told, strict=True):
                 bad = value > self.threshold
                 defect = (type_name(types) if types else "anomaly") if bad else GOOD
@@ -211,11 +215,13 @@ def score_features(
     scores, maps, types = [], [], []
     for rows in torch.arange(len(features)).split(_ROWS):
         inputs = reader(rows)
-        image, found = method.score(inputs, size)
+        if method.knows_types and defects:
+            image, found, named, _ = method.score_and_types(inputs, defects, size)
+            types.append(named)
+        else:
+            image, found = method.score(inputs, size)
         scores.append(image)
         maps.append(found)
-        if method.knows_types and defects:
-            types.append(method.type_scores(inputs, defects, size)[0])
     return ScoredFeatures(
         torch.cat(scores).numpy().astype("float64"),
         torch.cat(maps).numpy(),

@@ -116,9 +116,9 @@ def test_tuning_finds_defects_and_tells_them_apart(tiny: Backbone, data: TuningD
     assert [int(both.argmax()) for both in inside] == [0, 1] * 3
 
 
-def test_centred_types_take_out_what_all_good_images_share(tiny: Backbone, data: TuningData) -> None:
-    """By hand: the image's probability of any defect, shared out by the cosines with what is left."""
-    method = method_of(tiny, epochs=1, types="centred")
+def test_relative_types_take_out_what_all_good_images_share(tiny: Backbone, data: TuningData) -> None:
+    """By hand: the image's probability of any defect, shared out by the cosines of what is left of both."""
+    method = method_of(tiny, epochs=1, types="relative")
     tune(method, data, 0)
     words = ["bubble", "stain", "scratch"]
     found, maps = method.type_scores(data.inputs, words, 32)
@@ -128,11 +128,25 @@ def test_centred_types_take_out_what_all_good_images_share(tiny: Backbone, data:
     assert torch.allclose(method.centre, cls[:6].mean(0), atol=1e-5)
     merged = torch.nn.functional.normalize(text[1:].mean(0), dim=-1)
     bad = ((cls @ torch.stack([text[0], merged]).T) / 0.07).softmax(-1)[:, 1]
-    shares = ((cls - cls[:6].mean(0)) @ text[1:].T / 0.07).softmax(-1)
+    less_good = torch.nn.functional.normalize(text[1:] - text[0], dim=-1)
+    shares = ((cls - cls[:6].mean(0)) @ less_good.T / 0.07).softmax(-1)
     assert torch.allclose(found, torch.cat([1 - bad[:, None], bad[:, None] * shares], 1), atol=1e-5)
     method.options = method.options.model_copy(update={"types": "image"})
     plain, same = method.type_scores(data.inputs, words, 32)
     assert torch.allclose(plain, (cls @ text.T / 0.07).softmax(-1), atol=1e-5) and torch.equal(maps, same)
+
+
+def test_scores_and_types_together_run_the_tower_once_and_say_the_same(
+    tiny: Backbone, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, words = method_of(tiny), ["bubble", "stain"]
+    apart = (*method.score(batch.inputs, 48), *method.type_scores(batch.inputs, words, 48))
+    seen: list[int] = []
+    see = Dapo.see
+    monkeypatch.setattr(Dapo, "see", lambda self, pixels: seen.append(len(pixels)) or see(self, pixels))
+    together = method.score_and_types(batch.inputs, words, 48)
+    assert all(torch.equal(one, other) for one, other in zip(apart, together, strict=True))
+    assert sum(seen) == len(batch.inputs.pixels)
 
 
 def test_tuning_repeats_to_the_bit(tiny: Backbone, data: TuningData) -> None:
@@ -197,7 +211,7 @@ def test_saved_and_loaded_scores_as_in_memory(
     tiny: Backbone, data: TuningData, tmp_path: Path, text_mode: str
 ) -> None:
     """Also which words were trained, and the types of new words."""
-    method = method_of(tiny, epochs=1, text_mode=text_mode, levels=[2, 1.0], types="centred")
+    method = method_of(tiny, epochs=1, text_mode=text_mode, levels=[2, 1.0], types="relative")
     tune(method, data, 0)
     card = {
         "method": "dapo", "backbone": tiny.card(), "options": method.options.model_dump(), "seed": 0,

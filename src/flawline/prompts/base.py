@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 OBJECT = "object"
 MAIN = "main"
+#: scores [B], maps [B, S, S], types [B, 1 + K], type maps [B, 1 + K, S, S]
+Judged = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class MethodOptions(BaseModel):
@@ -244,6 +246,10 @@ class PromptMethod(nn.Module, ABC):
         raise FlawlineError(
             f"{self.name} knows no defect types", "ask a method that does: `flawline methods`"
         )
+
+    def score_and_types(self, inputs: Inputs, words: list[str], size: int) -> Judged:
+        """`score`, then `type_scores`, of the same images (`knows_types`)."""
+        return *self.score(inputs, size), *self.type_scores(inputs, words, size)
 
     # --- what all methods share ---------------------------------------------------------------------------
     def noun_of(self, words: str) -> str:

@@ -7,7 +7,7 @@ FACT (paper, abstract and prompt equations): a fixed anchor and a defect word be
 share, so that a new defect is a new word and no training; progressive prompts. CODE (boschresearch/
 defect-aware-prompt-optimization, commit ad2ceab): templates, sizes, pooling, losses, optimiser, scores; checked number
 by number. CHOICE: words for synthetic noises, classes only for defects that training images have, masks whole, levels
-as shares of the depth, the map divided by the number of levels, `types: centred`.
+as shares of the depth, the map divided by the number of levels, `types: relative`.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from flawline.clip import progressive
 from flawline.clip.backbone import Backbone
 from flawline.data.defect_words import DEFECT_WORDS
 from flawline.errors import FlawlineError
-from flawline.prompts.base import Batch, Inputs, MethodOptions, Prediction, PromptMethod, TuningStage
+from flawline.prompts.base import Batch, Inputs, Judged, MethodOptions, Prediction, PromptMethod, TuningStage
 from flawline.prompts.fusion import FORMULAS, fuse
 from flawline.settings import Block
 from flawline.tune.type_losses import class_maps, foreground, level_losses
@@ -52,8 +52,8 @@ class DapoOptions(MethodOptions):
         text_mode: `official`: full attention in the text tower, feature read `deep_tokens` places before the end
             token, as released; `clean`: causal attention, feature read at the end token.
         training_masks: `threshold` at one half; `truncate` (released): wholly marked pixels, so no outermost ones.
-        types: image-level types by the image feature; `image`: as released; `centred`: less the mean image feature of
-            the good training images, so that no word is favoured by what all images have in common.
+        types: image-level types by the image feature; `image`: as released; `relative`: less the mean image feature of
+            the good training images, against words less the good prompt, so that what all share favours no word.
         image_score: `image`: the image feature's, as released; `mean`: its mean with the map's highest value.
         variants: prompts a state, averaged. context_tokens: learned tokens of each.
         deep_tokens: tokens inserted at each block. alpha: share of the block before in them.
@@ -78,7 +78,7 @@ class DapoOptions(MethodOptions):
     )
     text_mode: Literal["official", "clean"] = "official"
     training_masks: Literal["threshold", "truncate"] = "threshold"
-    types: Literal["image", "centred"] = "image"
+    types: Literal["image", "relative"] = "image"
     image_score: Literal["image", "mean"] = "image"
     epochs: Annotated[int, Field(ge=1)] = 2
     batch: Annotated[int, Field(ge=2)] = 8
@@ -258,37 +258,37 @@ class Dapo(PromptMethod):
         return {"type_focal": focal, "good_dice": good, "defect_dice": defect, "global_ce": ce}
 
     # --- scoring ------------------------------------------------------------------------------------------
-    @torch.no_grad()
     def score(self, inputs: Inputs, size: int) -> tuple[Tensor, Tensor]:
-        scores, maps = [], []
-        for cls, patches, nouns in self._seen(inputs):
-            text = torch.stack([self.folded(noun) for noun in nouns])
-            image, local = self.anomaly(self.compare(cls, patches, text))
-            found = self._maps(local[..., None], size)[:, 0]
-            scores.append(self.image_score(image.cpu(), found))
-            maps.append(found)
-        return torch.cat(scores), torch.cat(maps)
+        return self.score_and_types(inputs, [], size)[:2]
 
-    def image_score(self, image: Tensor, maps: Tensor) -> Tensor:
-        return fuse(image, maps, self.options.image_score)
-
-    @torch.no_grad()
     def type_scores(self, inputs: Inputs, words: list[str], size: int) -> tuple[Tensor, Tensor]:
         if not words:
             raise FlawlineError("dapo was asked to tell no defect types", "name at least one")
-        images, maps = [], []
+        return self.score_and_types(inputs, words, size)[2:]
+
+    @torch.no_grad()
+    def score_and_types(self, inputs: Inputs, words: list[str], size: int) -> Judged:
+        parts = []
         for cls, patches, nouns in self._seen(inputs):
-            text = torch.stack([self.folded_words(words, noun) for noun in nouns])
-            prediction = self.compare(cls, patches, text)
-            found = self._maps(prediction.patches.mean(1), size)
-            image = prediction.types
-            if self.options.types == "centred":
-                cosines = ((cls - self.centre)[:, None] @ text.mT)[:, 0, 1:]
-                shares = (cosines / self.options.temperature).softmax(-1)
-                image = torch.cat([prediction.image[:, :1], prediction.image[:, 1:] * shares], 1)
-            images.append(image.cpu())
-            maps.append(found)
-        return torch.cat(images), torch.cat(maps)
+            image, local = self.anomaly(
+                self.compare(cls, patches, torch.stack(list(map(self.folded, nouns))))
+            )
+            found = self._maps(local[..., None], size)[:, 0]
+            types = self._types(cls, patches, nouns, words, size) if words else (found[:0], found[:0])
+            parts.append((fuse(image.cpu(), found, self.options.image_score), found, *types))
+        return tuple(torch.cat(part) for part in zip(*parts, strict=True))  # type: ignore[return-value]
+
+    def _types(self, cls: Tensor, patches: Tensor, nouns: list[str], words: list[str], size: int) -> Any:
+        """Types of a few images: [B, 1 + K] and [B, 1 + K, size, size]."""
+        text = torch.stack([self.folded_words(words, noun) for noun in nouns])
+        prediction = self.compare(cls, patches, text)
+        image = prediction.types
+        if self.options.types == "relative":
+            less_good = F.normalize(text[:, 1:] - text[:, :1], dim=-1)
+            cosines = ((cls - self.centre)[:, None] @ less_good.mT)[:, 0]
+            shares = (cosines / self.options.temperature).softmax(-1)
+            image = torch.cat([prediction.image[:, :1], prediction.image[:, 1:] * shares], 1)
+        return image.cpu(), self._maps(prediction.patches.mean(1), size)
 
     def _seen(self, inputs: Inputs) -> Any:
         """(cls, patches, nouns) of a few images at a time."""
