@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from flawline.clip.backbone import Backbone
+from flawline.errors import FlawlineError
 from flawline.prompts.base import Batch
 from flawline.prompts.human_free import HumanFree, HumanFreeOptions
+from flawline.prompts.maps import finish_maps
 from flawline.prompts.meta import alignment, semantic_distance, started
 
 
@@ -90,3 +92,40 @@ def test_contexts_start_at_their_words_or_at_noise(tiny: Backbone) -> None:
     assert torch.allclose((by_words - noise)[0, :2], tiny.text.token_embedding(ids[1:3]), atol=1e-6)
     assert torch.equal(by_words[0, 2], noise[0, 2])
     assert not torch.allclose(by_words[1], noise[1])  # cut to three tokens
+
+
+def test_a_memory_of_good_patches_is_fused_harmonically(tiny: Backbone, batch: Batch) -> None:
+    inputs = replace(batch.inputs, categories=["gear", "leather"] * 4)
+    alone, fused = _method(tiny), _method(tiny, shots=2)
+    assert not alone.needs_support and fused.needs_support
+    good = inputs.rows(torch.tensor([0, 1]))
+    fused.remember(good)
+    (image, maps), (score, map_) = alone.score(inputs, 64), fused.score(inputs, 64)
+    assert float(score[:2].max()) < 1e-3 and float(map_[:2].max()) < 1e-3  # the remembered images themselves
+    nearest = (inputs.patches[2, 0] @ inputs.patches[0, 0].T).amax(1)
+    visual = finish_maps((1 - nearest)[None] / 2, 64, fused.options.smoothing)[0]
+    assert torch.allclose(map_[2], 1 / (1 / maps[2] + 1 / visual), atol=1e-5)
+    assert float(score[2]) == pytest.approx(1 / (1 / float(image[2]) + 1 / float(visual.max())), abs=1e-5)
+
+
+def test_the_memory_may_read_another_path_and_is_asked_for_what_it_knows(
+    tiny: Backbone, batch: Batch
+) -> None:
+    method = _method(tiny, shots=1, memory_path="taps")
+    assert method.more_paths() == {"memory": "taps"} and _method(tiny, memory_path="taps").more_paths() == {}
+    inputs = replace(batch.inputs, categories=["gear"] * 8, more={"memory": batch.patches.flip(2)})
+    method.remember(inputs.rows(torch.tensor([0])))
+    assert float(method.score(inputs, 64)[1][0].max()) < 1e-3
+    with pytest.raises(FlawlineError, match="no good images of category 'bolt'"):
+        method.score(replace(inputs, categories=["bolt"] * 8), 64)
+
+
+def test_a_memory_is_saved_with_the_prompt_set_but_is_no_parameter(tiny: Backbone, batch: Batch) -> None:
+    method, other = _method(tiny, shots=1), _method(tiny, shots=1)
+    inputs = replace(batch.inputs, categories=["gear"] * 8)
+    count = sum(p.numel() for p in method.parameters())
+    method.remember(inputs.rows(torch.tensor([0])))
+    assert sum(p.numel() for p in method.parameters()) == count
+    other.load_state_dict(method.state_dict())
+    for mine, theirs in zip(method.score(inputs, 64), other.score(inputs, 64), strict=True):
+        assert torch.equal(mine, theirs)

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 Fusion = Literal["mean", "harmonic", "image", "map"]
@@ -22,5 +23,10 @@ def fuse(image: Tensor, maps: Tensor, how: Fusion) -> Tensor:
     if how == "mean":
         return (image + highest) / 2
     if how == "harmonic":
-        return image * highest / (image + highest).clamp(min=1e-12)
+        return harmonic(image, highest)
     return image if how == "image" else highest
+
+
+def harmonic(a: Tensor, b: Tensor) -> Tensor:
+    """1 / (1/a + 1/b), and 0 where one of them is 0; PromptAD's fusion of prompts and memory."""
+    return a * b / (a + b).clamp(min=torch.finfo(a.dtype).tiny)

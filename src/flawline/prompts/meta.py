@@ -2,7 +2,8 @@
 
 The meta-prompt is a teacher in the joint space, one a state. FACT: it starts from general anomaly semantics and guides
 the direction of the gradient, so that prompts do not overfit synthetic noise. CHOICE: its sentences, one teacher a
-noun, the guiding loss (KL of the teacher's probabilities to the prompts'), its softening.
+noun, the guiding loss (KL of the teacher's probabilities to the prompts'), its softening, the memory of good patches
+(`shots`): neither paper is known to have one; it makes both comparable with PromptAD and WinCLIP+.
 
 Dimensions: B images, L levels, N patches, D joint, W text width, C = 2 states (good, defective).
 """
@@ -16,14 +17,17 @@ from torch import Tensor
 
 from flawline.clip.backbone import Backbone
 from flawline.clip.text_path import embed
-from flawline.prompts.base import OBJECT, Batch, MethodOptions, Prediction, PromptMethod
-from flawline.prompts.fusion import FORMULAS, Fusion, fuse
+from flawline.prompts.base import OBJECT, Batch, Inputs, MethodOptions, Prediction, PromptMethod
+from flawline.prompts.fusion import FORMULAS, Fusion, fuse, harmonic
+from flawline.prompts.maps import finish_maps
+from flawline.prompts.memory import PatchMemory
 from flawline.prompts.sentences import GENERAL_ABNORMAL, GENERAL_NORMAL, GENERAL_TEMPLATES, prototypes
 from flawline.tune.patch_labels import Partial, patch_ce
 
 STATES = ("good", "defective")
 INIT_DEVIATION = 0.02
 Teachers = dict[str, Tensor]  # [2, D] by noun
+_MEMORY = "memory"
 
 
 class GuidedOptions(MethodOptions):
@@ -40,6 +44,9 @@ class GuidedOptions(MethodOptions):
         patch_positive: share of a patch that must be marked for it to count as anomalous.
         patch_partial: whether a patch that is marked less is left out (`ignore`) or `good`.
         image_fusion: how the image score is made: `mean`, `harmonic`, `image` or `map`.
+        shots: good images a category whose patches are remembered when scoring: the map becomes the harmonic fusion of
+            prompts and memory, the image score that of its score with the memory's highest value. 0: prompts alone.
+        memory_path: image path of that memory; null: `image_path`.
     """
 
     batch: Annotated[int, Field(ge=2)] = 32
@@ -51,6 +58,8 @@ class GuidedOptions(MethodOptions):
     patch_positive: Annotated[float, Field(ge=0, lt=1)] = 0.25
     patch_partial: Partial = "ignore"
     image_fusion: Fusion = "mean"
+    shots: Annotated[int, Field(ge=0, le=1024)] = 0
+    memory_path: str | None = None
 
 
 class MetaGuided(PromptMethod):
@@ -64,7 +73,35 @@ class MetaGuided(PromptMethod):
     def __init__(self, backbone: Backbone, options: GuidedOptions, seed: int) -> None:
         super().__init__(backbone, options, seed)
         self.teachers: Teachers = {}
-        object.__setattr__(self, "score_formula", FORMULAS[options.image_fusion])
+        self.memory = PatchMemory()
+        formula = FORMULAS[options.image_fusion]
+        fused = f"1 / (1 / ({formula}) + 1 / max of memory map)"
+        object.__setattr__(self, "score_formula", fused if options.shots else formula)
+
+    @property
+    def needs_support(self) -> bool:
+        return self.options.shots > 0
+
+    def more_paths(self) -> dict[str, str]:
+        path = self.options.memory_path
+        return {_MEMORY: path} if path and self.needs_support else {}
+
+    def remember(self, good: Inputs) -> None:
+        self.memory.fill(good.more.get(_MEMORY, good.patches), good.categories)
+
+    @torch.no_grad()
+    def score(self, inputs: Inputs, size: int) -> tuple[Tensor, Tensor]:
+        """Scores [B] and maps [B, size, size], fused with the category's memory where there is one.
+
+        Raises:
+            FlawlineError: `shots` is not 0 and nothing is remembered of a category.
+        """
+        image, maps = super().score(inputs, size)
+        if not self.needs_support:
+            return image, maps
+        distance = self.memory.distance(inputs.more.get(_MEMORY, inputs.patches), inputs.categories).mean(1)
+        visual = finish_maps(distance, size, self.options.smoothing * size / self.backbone.image_size)
+        return harmonic(image, visual.flatten(1).amax(1)), harmonic(maps, visual)
 
     def teacher(self, noun: str) -> Tensor:
         """The meta-prompt's unit features [2, D] for a noun; general anomaly semantics until it moves."""

@@ -25,6 +25,7 @@ from flawline.clip.backbone import Backbone
 from flawline.clip.text_path import PromptTemplate, embed, encode_prompts, fill
 from flawline.errors import FlawlineError
 from flawline.prompts.base import OBJECT, Batch, Inputs, MethodOptions, Prediction, PromptMethod, TuningStage
+from flawline.prompts.fusion import harmonic
 from flawline.prompts.maps import finish_maps, upsample
 from flawline.prompts.memory import Kept, PatchMemory, categories_of, rows_by
 from flawline.prompts.one_class import OneClassText
@@ -282,7 +283,7 @@ class PromptAd(PromptMethod):
             patches[rows] = self._compare(inputs.patches[rows], pairs["seg"])[..., 1].mean(1)
         sigma = self.options.smoothing * size / self.backbone.image_size
         highest = upsample(visual, size).flatten(1).amax(1)
-        return _fuse(image, highest), finish_maps(_fuse(patches, visual), size, sigma)
+        return harmonic(image, highest), finish_maps(harmonic(patches, visual), size, sigma)
 
     @torch.no_grad()
     def prototypes(self, category: str, noun: str) -> dict[str, Tensor]:
@@ -300,11 +301,6 @@ class PromptAd(PromptMethod):
     def _compare(self, features: Tensor, pair: Tensor) -> Tensor:
         """Probabilities (good, defective) [..., 2] of unit features [..., D]."""
         return (self.scale * features @ pair.T).softmax(-1)
-
-
-def _fuse(a: Tensor, b: Tensor) -> Tensor:
-    """1 / (1/a + 1/b), and 0 where one of them is 0."""
-    return a * b / (a + b).clamp(min=torch.finfo(a.dtype).tiny)
 
 
 Method = PromptAd
