@@ -6,11 +6,12 @@ import pytest
 from PIL import Image, ImageFile
 
 from flawline.data.images import (
-    inspect,
+    examine,
+    examine_mask,
     is_image_name,
     load_mask,
     load_rgb,
-    mask_problem,
+    mask_values,
     problem,
     size,
     spread,
@@ -80,8 +81,8 @@ def test_huge_image_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest
     path = huge_png(tmp_path / "a.png")
     clause = "too large: 60000×60000 pixels, data.max_pixels allows 1000000"
     assert problem(path, max_pixels=1_000_000) == clause
-    assert inspect(path, max_pixels=1_000_000) == ((60_000, 60_000), clause)
-    assert mask_problem(path, (72, 72), max_pixels=1_000_000) == f"cannot be used: {clause}"
+    assert examine(path, max_pixels=1_000_000) == ((60_000, 60_000), clause, None)
+    assert examine_mask(path, max_pixels=1_000_000).fits((72, 72)) == f"cannot be used: {clause}"
     assert size(path) == (60_000, 60_000)
     for read in (load_rgb, load_mask):
         with pytest.raises(FlawlineError, match="too large"):
@@ -115,7 +116,7 @@ def test_exif_orientation_turns_image_and_size(tmp_path: Path) -> None:
     exif[0x0112] = 6  # to be turned by 90° clockwise
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     assert size(tmp_path / "a.png") == (40, 80)
-    assert inspect(tmp_path / "a.png") == ((40, 80), None)
+    assert examine(tmp_path / "a.png")[:2] == ((40, 80), None)
     upright = np.asarray(load_rgb(tmp_path / "a.png"))
     assert upright.shape == (80, 40, 3)
     assert upright[0, -1, 0] == 255 and upright[0, 0, 0] == 0  # upper left became upper right
@@ -162,11 +163,13 @@ def test_jpeg_masks_do_not_count_ringing(tmp_path: Path) -> None:
 
 
 def test_mask_problems(tmp_path: Path) -> None:
-    assert mask_problem(mask(tmp_path / "a.png", (30, 40)), (30, 40)) is None
-    assert mask_problem(tmp_path / "a.png", (40, 30)) == "is 30×40 pixels, its image 40×30"
-    assert mask_problem(mask(tmp_path / "b.png", marked=False), (72, 72)) == "is empty: no pixel is marked"
+    assert examine_mask(mask(tmp_path / "a.png", (30, 40))).fits((30, 40)) is None
+    assert examine_mask(tmp_path / "a.png").fits((40, 30)) == "is 30×40 pixels, its image 40×30"
+    assert (
+        examine_mask(mask(tmp_path / "b.png", marked=False)).fits((72, 72)) == "is empty: no pixel is marked"
+    )
     (tmp_path / "c.png").touch()
-    assert mask_problem(tmp_path / "c.png", (72, 72)) == "cannot be used: zero bytes"
+    assert examine_mask(tmp_path / "c.png").fits((72, 72)) == "cannot be used: zero bytes"
 
 
 def test_spread_tells_blank_images(tmp_path: Path) -> None:
@@ -174,3 +177,15 @@ def test_spread_tells_blank_images(tmp_path: Path) -> None:
     assert spread(tmp_path / "blank.png") < 0.5
     Image.linear_gradient("L").save(tmp_path / "ramp.png")
     assert spread(tmp_path / "ramp.png") > 50
+    assert examine(tmp_path / "ramp.png").spread == spread(tmp_path / "ramp.png")
+
+
+def test_mask_values_are_the_numbers_above_zero(tmp_path: Path) -> None:
+    values = np.zeros((16, 16), dtype=np.uint8)
+    values[:4], values[8:] = 3, 7
+    Image.fromarray(values).save(tmp_path / "grey.png")
+    assert mask_values(tmp_path / "grey.png") == {3, 7}
+    Image.fromarray(np.dstack([values] * 3)).save(tmp_path / "colour.png")
+    assert mask_values(tmp_path / "colour.png") == frozenset()
+    with pytest.raises(FlawlineError, match=r"gone\.png"):
+        mask_values(tmp_path / "gone.png")

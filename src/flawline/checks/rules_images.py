@@ -6,7 +6,7 @@ import great_expectations.expectations as gxe
 import pandas as pd
 from great_expectations.expectations.row_conditions import Column
 
-from flawline.checks.custom import ExpectContrast, ExpectSidesWithin
+from flawline.checks.custom import ExpectContrast, ExpectPairsAmong, ExpectSidesWithin
 from flawline.checks.rule import Row, Rule
 from flawline.checks.tables import sets_with_masks
 from flawline.data.layouts import GOOD
@@ -20,7 +20,7 @@ def schema_rules(manifest: pd.DataFrame) -> list[Rule]:
     """The manifest is what later stages expect."""
     remedy = "run the stage `manifest` again (dvc repro manifest)"
     kinds = sorted(set(manifest["defect"])) if "defect" in manifest else []
-    pairs = [(0, GOOD), *((1, kind) for kind in kinds if kind != GOOD)]
+    pairs = [[0, GOOD], *([1, kind] for kind in kinds if kind != GOOD)]
     ordered = gxe.ExpectTableColumnsToMatchOrderedList(column_list=list(COLUMNS))
     rules = [
         Rule("columns", "critical", "The manifest has its columns.", remedy, "images", ordered, _unexpected)
@@ -55,7 +55,7 @@ def schema_rules(manifest: pd.DataFrame) -> list[Rule]:
             "Good images have label 0, defects label 1.",
             remedy,
             "images",
-            gxe.ExpectColumnPairValuesToBeInSet(column_A="label", column_B="defect", value_pairs_set=pairs),
+            ExpectPairsAmong(column_list=["label", "defect"], pairs=pairs),
             lambda row: f"{row['image']}: label {row['label']} contradicts defect '{row['defect']}'",
         ),
     ]

@@ -6,7 +6,7 @@ import great_expectations.expectations as gxe
 import pandas as pd
 from great_expectations.expectations.row_conditions import Column
 
-from flawline.checks.custom import ExpectTrainAndTestApart
+from flawline.checks.custom import ExpectPairsAmong, ExpectTrainAndTestApart
 from flawline.checks.rule import Row, Rule
 from flawline.checks.tables import BOTH, leaks
 from flawline.data.vocabulary import Vocabulary
@@ -89,7 +89,7 @@ def separation_rules(manifest: pd.DataFrame, settings: Settings) -> list[Rule]:
 def name_rules(manifest: pd.DataFrame, vocabulary: Vocabulary) -> list[Rule]:
     """Defect types have words."""
     named = sorted(set(zip(manifest["dataset"], manifest["defect"], strict=True)))
-    known = [pair for pair in named if vocabulary.knows(*pair)]
+    known = [list(pair) for pair in named if vocabulary.knows(*pair)]
     return [
         Rule(
             "known_defects",
@@ -97,7 +97,7 @@ def name_rules(manifest: pd.DataFrame, vocabulary: Vocabulary) -> list[Rule]:
             "Every defect type is listed in vocabulary.yaml; others are read as their folder is named.",
             "give the defect type words in vocabulary.yaml",
             "images",
-            gxe.ExpectColumnPairValuesToBeInSet(column_A="dataset", column_B="defect", value_pairs_set=known),
+            ExpectPairsAmong(column_list=["dataset", "defect"], pairs=known),
             lambda row: f"{row['dataset']}: defect type '{row['defect']}' is not in vocabulary.yaml",
         )
     ]

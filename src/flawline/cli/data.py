@@ -18,19 +18,27 @@ def register(app: typer.Typer) -> None:
 
 @commands.command()
 def add(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with images; it is only read.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC", help="Folder, .zip or .tar archive, or s3://bucket/prefix; it is only read."
+        ),
+    ],
     name: Annotated[str, typer.Option(help="Name of the data set: its folder below data/.")],
-    layout: Annotated[str, typer.Option(help="auto, mvtec or folder.")] = "auto",
+    layout: Annotated[
+        str, typer.Option(help="auto, mvtec, folder, or a published data set (docs/data.md).")
+    ] = "auto",
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace other content under this name.")
     ] = False,
 ) -> None:
-    """Copy a folder of images into data/NAME and bring data.dvc up to date."""
+    """Take a folder, an archive or a bucket into data/NAME and bring data.dvc up to date."""
     from flawline.data.ingest import add_dataset
     from flawline.data.versioning import track_data
 
     workspace = Workspace.find()
-    result = add_dataset(workspace, source, name, layout, replace)
+    from_bucket = source.startswith("s3://")
+    result = add_dataset(workspace, source if from_bucket else Path(source), name, layout, replace)
     typer.echo(result["message"])
     # Also when nothing was added: an earlier run may have been killed between the two steps.
     if track_data(workspace):

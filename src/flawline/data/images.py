@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import (  # the plugins are imported for their registration: a restricted open() looks for no others
@@ -55,12 +55,27 @@ def size(path: Source) -> tuple[int, int] | None:
         return None
 
 
-def inspect(path: Source, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[tuple[int, int] | None, str | None]:
-    """(`size`, `problem`) of an image in one reading; the size of the decoded image where it decodes."""
+class Examined(NamedTuple):
+    """What one reading of an image tells.
+
+    Attributes:
+        size: (width, height) of the decoded image, of the header where it does not decode; None without a header.
+        problem: as of `problem`.
+        spread: as of the function `spread`; None where the image does not decode.
+    """
+
+    size: tuple[int, int] | None
+    problem: str | None
+    spread: float | None
+
+
+def examine(path: Source, max_pixels: int = DEFAULT_MAX_PIXELS) -> Examined:
+    """`size`, `problem` and `spread` of an image, decoded once."""
     try:
-        return _decoded(path, max_pixels).size, None
+        image = _decoded(path, max_pixels)
+        return Examined(image.size, None, _spread(_rgb(image)))
     except _Unusable as reason:
-        return size(path), str(reason)
+        return Examined(size(path), str(reason), None)
 
 
 def problem(path: Source, max_pixels: int = DEFAULT_MAX_PIXELS) -> str | None:
@@ -99,15 +114,44 @@ def load_mask(path: Source, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
         raise FlawlineError(f"{_name(path)}: {reason}", "replace or remove the mask") from reason
 
 
-def mask_problem(path: Source, shown: tuple[int, int], max_pixels: int = DEFAULT_MAX_PIXELS) -> str | None:
-    """One clause: why the mask cannot be used with an image of size `shown` (width, height), or None."""
+def mask_values(path: Source, max_pixels: int = DEFAULT_MAX_PIXELS) -> frozenset[int]:
+    """The values above 0 that a grey or palette mask holds, for data sets that number defect types; else empty.
+
+    Raises:
+        FlawlineError: the file cannot be used; the message names it.
+    """
     try:
         mask = _decoded(path, max_pixels)
-        if mask.size != shown:
-            return f"is {mask.width}×{mask.height} pixels, its image {shown[0]}×{shown[1]}"
-        return None if _marked(mask).any() else "is empty: no pixel is marked"
     except _Unusable as reason:
-        return f"cannot be used: {reason}"
+        raise FlawlineError(f"{_name(path)}: {reason}", "replace or remove the mask") from reason
+    if mask.mode not in {"1", "L", "P"}:
+        return frozenset()
+    return frozenset(int(value) for value in np.unique(np.asarray(mask)) if value)
+
+
+class ExaminedMask(NamedTuple):
+    """What one reading of a mask tells: its size, whether a pixel is marked, why it cannot be used (or None)."""
+
+    size: tuple[int, int] | None
+    marked: bool
+    problem: str | None
+
+    def fits(self, shown: tuple[int, int]) -> str | None:
+        """One clause: why the mask cannot be used with an image of size `shown` (width, height), or None."""
+        if self.problem is not None or self.size is None:
+            return f"cannot be used: {self.problem}"
+        if self.size != shown:
+            return f"is {self.size[0]}×{self.size[1]} pixels, its image {shown[0]}×{shown[1]}"
+        return None if self.marked else "is empty: no pixel is marked"
+
+
+def examine_mask(path: Source, max_pixels: int = DEFAULT_MAX_PIXELS) -> ExaminedMask:
+    """Decode a mask once for all that `ExaminedMask.fits` can ask."""
+    try:
+        mask = _decoded(path, max_pixels)
+        return ExaminedMask(mask.size, bool(_marked(mask).any()), None)
+    except _Unusable as reason:
+        return ExaminedMask(None, False, str(reason))
 
 
 def spread(path: Source, max_pixels: int = DEFAULT_MAX_PIXELS) -> float:
@@ -118,7 +162,10 @@ def spread(path: Source, max_pixels: int = DEFAULT_MAX_PIXELS) -> float:
     Raises:
         FlawlineError: the file cannot be used; the message names it.
     """
-    small = load_rgb(path, max_pixels)
+    return _spread(load_rgb(path, max_pixels))
+
+
+def _spread(small: Image.Image) -> float:
     small.thumbnail((64, 64))
     return float(np.asarray(small.convert("L"), dtype=np.float64).std())
 

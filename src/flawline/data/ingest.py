@@ -4,7 +4,6 @@ Broken images are taken in as they are: the checks name every one of them, which
 """
 
 import hashlib
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,9 +12,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from flawline.data.images import IMAGE_SUFFIXES
-from flawline.data.layouts import Record, read_layout
+from flawline.data.layouts import Record, read_layout, read_source
+from flawline.data.plan import Plan, digest, make_plan
+from flawline.data.sources import Source, opened, runs
+from flawline.data.storage import SCHEME
 from flawline.errors import FlawlineError
-from flawline.files import PARTIAL_SUFFIX, atomic_folder, read_json, sha256_file, write_json
+from flawline.files import PARTIAL_SUFFIX, atomic_folder, read_json, write_json
 from flawline.progress import track
 from flawline.settings import Name
 from flawline.workspace import Workspace
@@ -23,19 +25,17 @@ from flawline.workspace import Workspace
 CARD = "dataset.json"
 _LICENCES = ("LICENSE", "LICENCE", "COPYING")
 
-Plan = dict[str, Path]  # path below data/<name> → source file
-
 
 def add_dataset(
-    workspace: Workspace, source: Path, name: str, layout: str = "auto", replace: bool = False
+    workspace: Workspace, source: Path | str, name: str, layout: str = "auto", replace: bool = False
 ) -> dict[str, Any]:
-    """Copy a folder into data/<name>/ in MVTec layout. The source is only read; data.dvc is not touched.
+    """Bring a data set to data/<name>/ in MVTec layout. The source is only read; data.dvc is not touched.
 
     The copy is made beside its place and then renamed. The same content again changes nothing.
 
     Args:
         workspace: where data/ lies.
-        source: the folder to take in.
+        source: a folder, a .zip or .tar archive, or the text `s3://bucket/prefix`; see flawline.data.sources.
         name: the data set's name, as in params.yaml.
         layout: `auto` or a name of flawline.data.layouts.LAYOUTS.
         replace: whether other content may take the place of what stands under this name.
@@ -44,29 +44,36 @@ def add_dataset(
         The content of dataset.json, and `name`, `added` (False: was there already), `message` (a sentence).
 
     Raises:
-        FlawlineError: bad name, unknown layout, a link that leaves the source, other content under this name.
+        FlawlineError: bad name, unknown layout, a link that leaves the source, an unsafe archive, a bucket that
+            cannot be read, other content under this name.
     """
     _check_name(name)
-    source = Path(source)
-    target = workspace.data / name
-    if source.resolve().is_relative_to(workspace.data.resolve()):
+    if not str(source).startswith(SCHEME) and Path(source).resolve().is_relative_to(workspace.data.resolve()):
         raise FlawlineError(f"{source} lies inside {workspace.data}", "name the folder the images come from")
     clear_partials(workspace.data)
-    used, records = read_layout(source, layout)
-    licence = _licence(source)
-    plan = _plan(source, records, licence)
-    digests = {path: _digest(file) for path, file in track(plan.items(), f"reading {source.name}", len(plan))}
+    with opened(workspace, source) as origin:
+        return _take_in(workspace.data / name, origin, layout, replace)
+
+
+def _take_in(target: Path, origin: Source, layout: str, replace: bool) -> dict[str, Any]:
+    reading = read_source(origin.folder, layout)
+    licence = _licence(origin, reading.root)
+    plan = make_plan(origin.folder, reading.records, licence)
+    name = target.name
+    digests = {path: part.sha256() for path, part in track(plan.items(), f"reading {name}", len(plan))}
     content = _content(digests)
     card = {
-        "source": source.resolve().name,
-        "layout": used,
+        "source": origin.told,
+        "layout": reading.layout,
         "licence": licence.name if licence else None,
-        "counts": _counts(records),
+        "counts": _counts(reading.records),
         "sha256": content,
+        **reading.facts,
     }
+    images = len(reading.records)
     if target.exists():
-        if _content_of_folder(target) == content and (target / CARD).is_file():
-            message = f"{name} already holds exactly these {len(records)} images: nothing to do"
+        if (target / CARD).is_file() and _content_of_folder(target) == content:
+            message = f"{name} already holds exactly these {images} images: nothing to do"
             return {"name": name, "added": False, "message": message, **read_json(target / CARD)}
         if not replace:
             raise FlawlineError(
@@ -74,8 +81,10 @@ def add_dataset(
                 "choose another --name, or add --replace to replace it",
             )
     _copy(plan, target, card)
-    masks = sum(record.mask is not None for record in records)
-    message = f"added {name}: {len(records)} images, {masks} masks (layout {used})"
+    masks = sum(record.mask is not None for record in reading.records)
+    message = f"added {name}: {images} images, {masks} masks (layout {reading.layout})"
+    for what, number in reading.facts.get("left_out", {}).items():
+        message += f"; left out: {number} {what}"
     return {"name": name, "added": True, "message": message, **card}
 
 
@@ -108,7 +117,7 @@ def clear_partials(data: Path) -> None:
     """Remove what a killed `add_dataset` left below data/, so that it is never versioned."""
     for folder in data.glob(f".*{PARTIAL_SUFFIX}"):
         process = folder.name.removesuffix(PARTIAL_SUFFIX).rpartition(".")[2]
-        if process.isdecimal() and not _runs(int(process)):
+        if process.isdecimal() and not runs(int(process)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -121,45 +130,11 @@ def _check_name(name: str) -> None:
         ) from None
 
 
-def _plan(source: Path, records: list[Record], licence: Path | None) -> Plan:
-    root = source.resolve()
-    plan: Plan = {}
-    stems: set[str] = set()
-    for record in records:
-        stem = record.image.stem
-        place = f"{record.category}/{record.split}/{record.defect}"
-        # 7.jpg and 7.png are two images: their masks must not become one.
-        number = 2
-        while f"{place}/{stem}".casefold() in stems:
-            stem, number = f"{record.image.stem}-{number}", number + 1
-        stems.add(f"{place}/{stem}".casefold())
-        plan[f"{place}/{stem}{record.image.suffix}"] = _within(root, record.image)
-        if record.mask is not None:
-            path = f"{record.category}/ground_truth/{record.defect}/{stem}_mask{record.mask.suffix.lower()}"
-            plan[path] = _within(root, record.mask)
-    if licence is not None:
-        plan[licence.name] = licence
-    return plan
-
-
-def _within(root: Path, path: Path) -> Path:
-    try:
-        real = path.resolve()
-    except (OSError, RuntimeError) as error:
-        raise FlawlineError(f"{path} is a link that leads to itself", "remove the link") from error
-    if not real.is_relative_to(root):
-        raise FlawlineError(
-            f"{path} is a link that leaves {root.name}", "put a copy of the file in its place"
-        )
-    if not real.is_file():
-        raise FlawlineError(
-            f"{path} is a link to a file that is missing", "remove the link or restore the file"
-        )
-    return path
-
-
-def _licence(source: Path) -> Path | None:
-    for folder in (source.resolve(), source.resolve().parent):
+def _licence(origin: Source, root: Path) -> Path | None:
+    """The first licence file of the data set's folder, of those around it in the source, or beside a plain folder."""
+    top = origin.folder.resolve()
+    places = [folder for folder in (root.resolve(), *root.resolve().parents) if folder.is_relative_to(top)]
+    for folder in [*places, top.parent] if origin.above else places:
         try:
             files = sorted(path for path in folder.iterdir() if path.is_file() and not path.is_symlink())
         except OSError:  # a parent need not be readable
@@ -179,15 +154,6 @@ def _counts(records: list[Record]) -> dict[str, dict[str, dict[str, int]]]:
     return counts
 
 
-def _digest(file: Path) -> str:
-    try:
-        return sha256_file(file)
-    except OSError as error:
-        raise FlawlineError(
-            f"cannot read {file}: {error.strerror}", "fix its permissions or remove it"
-        ) from error
-
-
 def _content(digests: dict[str, str]) -> str:
     """SHA-256 over the sorted names and contents of a data set, dataset.json left out."""
     digest = hashlib.sha256()
@@ -198,23 +164,13 @@ def _content(digests: dict[str, str]) -> str:
 
 def _content_of_folder(folder: Path) -> str:
     files = [path for path in folder.rglob("*") if path.is_file() and path != folder / CARD]
-    return _content({file.relative_to(folder).as_posix(): _digest(file) for file in files})
+    return _content({file.relative_to(folder).as_posix(): digest(file) for file in files})
 
 
 def _copy(plan: Plan, target: Path, card: dict[str, Any]) -> None:
     with atomic_folder(target) as partial:
-        for path, file in track(plan.items(), f"copying to {target.name}", len(plan)):
+        for path, part in track(plan.items(), f"copying to {target.name}", len(plan)):
             place = partial / path
             place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place)
+            part.write(place)
         write_json(partial / CARD, card)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
