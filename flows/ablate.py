@@ -15,16 +15,18 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
 from flawline.errors import FlawlineError
-from flawline.files import write_text
+from flawline.files import read_parquet, write_text
 from flawline.settings import Settings, load_settings
 from flawline.track import pipeline
 from flawline.track.ablation_graph import main_stage_of, make_project, variant_of
 from flawline.track.lock import result_id
+from flawline.track.lock_order import arrange
 from flawline.track.log import LoggedRun
 from flawline.track.recover import repair_lock, repair_rwlock, session
 from flawline.variants import DEFAULT, VariantId, entered, variants_of
 from flawline.workspace import Cell, Workspace
 from flows.prefect_here import prefect_here
+from flows.runners import stage_runner
 from flows.stages import run_stages, say, worth_retrying
 
 if TYPE_CHECKING:
@@ -97,7 +99,10 @@ def ablate(
             say(cleared)
         mine = pipeline.stages(project)
         _refuse_stale(workspace, {main_stage_of(s.name) for s in mine if variant_of(s.name) == DEFAULT})
-        outcomes = run_stages(project, [s for s in mine if variant_of(s.name) in wanted], force)
+        with stage_runner(workspace, settings) as runner:
+            todo = [s for s in mine if variant_of(s.name) in wanted]
+            outcomes = run_stages(project, todo, runner, force)
+        arrange(project, [stage.name for stage in mine])
         stale = {variant_of(name) for name in pipeline.stale(project)}
         finished = [name for name in variants_of(settings, method) if name not in stale]
         names = [stage.name for stage in mine if variant_of(stage.name) in finished]
@@ -196,7 +201,7 @@ def _write_tables(
                 Evaluated(name, cell.train, cell.seed, test, place.evaluation(cell, test))
                 for test in settings.data.test
             ]
-    table = ablation_table(method, cells, settings.evaluate)
+    table = ablation_table(method, cells, settings.evaluate, read_parquet(workspace.manifest))
     write_text(workspace.ablation_tables / f"{method}.csv", csv_text(table))
     text = markdown(table, variants_of(settings, method), settings.evaluate.confidence)
     write_text(workspace.ablation_tables / f"{method}.md", text)

@@ -6,7 +6,7 @@ from typing import Any
 
 from flawline.errors import FlawlineError
 from flawline.evaluate.tables import read_metrics
-from flawline.files import read_json, sha256_file, sha256_folder
+from flawline.files import read_json, read_parquet, sha256_file, sha256_folder
 from flawline.settings import Settings
 from flawline.track import decisions, registry
 from flawline.track.challenger import choose_challenger
@@ -120,7 +120,8 @@ def _decided(
         )
     else:
         baseline = None if old else _baseline(workspace, settings, cell)
-        decision = decide(new, old, settings.gate, results, baseline)
+        manifest = read_parquet(workspace.manifest)
+        decision = decide(new, old, settings.gate, results, baseline, manifest)
     return decision.record(), decisions.append(workspace, decision.record())
 
 

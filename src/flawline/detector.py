@@ -1,4 +1,4 @@
-"""A prompt set at work: pictures in, scores and anomaly maps out. What serving, the CLI and evaluation share."""
+"""A prompt set at work: pictures in, scores and anomaly maps out. What serving and the CLI share."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,17 +9,13 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from flawline.data.vocabulary import Vocabulary
-    from flawline.features.store import FeatureSet
-    from flawline.prompts.base import Inputs, PromptMethod
-    from flawline.settings import ImagePath, Settings
-    from flawline.workspace import Workspace
+    from flawline.prompts.base import PromptMethod
+    from flawline.settings import ImagePath
 
 GOOD, UNKNOWN = "good", "unknown"
 # A type is named when it is this much more probable than if all asked types were equally so.
 STANDS_OUT = 1.25
 _BATCH = 16
-_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -43,20 +39,6 @@ class Result:
     map: "np.ndarray"
     types: dict[str, float] = field(default_factory=dict)
     type_map: "np.ndarray | None" = None
-
-
-@dataclass(frozen=True)
-class ScoredFeatures:
-    """Scores of n images.
-
-    Attributes:
-        image: image scores float64 [n]. maps: float32 [n, h, h], h settings.evaluate.map_size or the input size.
-        types: probabilities [n, 1 + K] of good and the K asked types; None for methods that know none.
-    """
-
-    image: "np.ndarray"
-    maps: "np.ndarray"
-    types: "np.ndarray | None"
 
 
 class Detector:
@@ -159,115 +141,3 @@ def _told(
         (dict(zip([GOOD, *words], values, strict=True)), place)
         for values, place in zip(probabilities.tolist(), places, strict=True)
     ]
-
-
-def _stored_as(features: "FeatureSet", path: "ImagePath") -> str:
-    """The name under which a feature folder holds an image path, whatever it was called when tuning."""
-    from flawline.errors import FlawlineError
-
-    for name, stored in sorted(features.card["paths"].items()):
-        if stored == path.model_dump():
-            return name
-    raise FlawlineError(
-        f"{features.folder} holds no patch features read as {path.model_dump()}",
-        "add that path to features.paths and run the features stage again",
-    )
-
-
-def score_features(
-    workspace: "Workspace",
-    settings: "Settings",
-    prompts_folder: Path,
-    features_folder: Path,
-    defects: list[str] | None = None,
-) -> ScoredFeatures:
-    """Score cached features with a prompt set.
-
-    Args:
-        workspace, settings: where weights lie, and `evaluate.map_size`.
-        prompts_folder: the prompt set.
-        features_folder: of a test set.
-        defects: types in words that a method that knows types shall tell apart.
-
-    Raises:
-        FlawlineError: the features come from another backbone or lack the prompt set's image path, or a few-shot
-            method finds too few good images.
-    """
-    import torch
-
-    from flawline.data.vocabulary import load_vocabulary
-    from flawline.determinism import make_torch_deterministic
-    from flawline.features.store import FeatureSet
-    from flawline.features.support import draw_support
-    from flawline.prompts.prompt_set import load_prompt_set
-
-    make_torch_deterministic(0)
-    method, paths = load_prompt_set(Path(prompts_folder), workspace.root)
-    features = FeatureSet.open(Path(features_folder))
-    features.require(method.backbone)
-    vocabulary = load_vocabulary(workspace.vocabulary)
-    reader = _InputsReader(method, paths, features, workspace, settings, vocabulary)
-    if method.needs_support:
-        support = FeatureSet.open(workspace.features("support", features.folder.name), method.backbone)
-        rows = draw_support(support, method.options.shots, method.seed)
-        method.remember(_InputsReader(method, paths, support, workspace, settings, vocabulary)(rows))
-    size = settings.evaluate.map_size or method.backbone.image_size
-    scores, maps, types = [], [], []
-    for rows in torch.arange(len(features)).split(_ROWS):
-        inputs = reader(rows)
-        if method.knows_types and defects:
-            image, found, named, _ = method.score_and_types(inputs, defects, size)
-            types.append(named)
-        else:
-            image, found = method.score(inputs, size)
-        scores.append(image)
-        maps.append(found)
-    return ScoredFeatures(
-        torch.cat(scores).numpy().astype("float64"),
-        torch.cat(maps).numpy(),
-        torch.cat(types).numpy().astype("float64") if types else None,
-    )
-
-
-class _InputsReader:
-    """What a method sees of rows of a feature folder, in float32."""
-
-    def __init__(
-        self,
-        method: "PromptMethod",
-        paths: "dict[str, ImagePath]",
-        features: "FeatureSet",
-        workspace: "Workspace",
-        settings: "Settings",
-        vocabulary: "Vocabulary",
-    ) -> None:
-        from flawline.features.pixels import PixelReader, files_of
-        from flawline.prompts.base import MAIN
-
-        names = {role: _stored_as(features, path) for role, path in sorted(paths.items())}
-        index = features.index
-        self.cls = features.cls(names[MAIN])
-        self.patches = {role: features.patches(name) for role, name in names.items()}
-        self.categories = list(index.category)
-        dataset = features.folder.name
-        self.nouns = [vocabulary.object_words(dataset, category) for category in self.categories]
-        self.pixels = None
-        if method.reads_pixels:
-            files = files_of(features, workspace)
-            self.pixels = PixelReader(files, method.backbone, settings.data.max_pixels, keep=0)
-
-    def __call__(self, rows: "Tensor") -> "Inputs":
-        import torch
-
-        from flawline.prompts.base import MAIN, Inputs
-
-        at = rows.tolist()
-        patches = {role: torch.from_numpy(v[at].astype("float32")) for role, v in self.patches.items()}
-        return Inputs(
-            cls=torch.from_numpy(self.cls[at].astype("float32")),
-            patches=patches.pop(MAIN),
-            nouns=[self.nouns[k] for k in at],
-            more=patches,
-            pixels=self.pixels(rows) if self.pixels else None,
-            categories=[self.categories[k] for k in at],
-        )

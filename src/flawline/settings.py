@@ -120,10 +120,38 @@ class SynthSettings(Strict):
         return self
 
 
+class ThresholdSettings(Strict):
+    """How a prompt set's threshold is chosen; see flawline.tune.thresholds.
+
+    Attributes:
+        rule: `quantile` of the good training images' scores, or `f1`: the best F1 against training-side defects.
+        quantile: of the rule `quantile`.
+    """
+
+    rule: Literal["quantile", "f1"] = "quantile"
+    quantile: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+    def __str__(self) -> str:
+        return f"{{rule: {self.rule}, quantile: {self.quantile}}}"
+
+
 class TuneSettings(Strict):
     methods: Annotated[list[Name], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    threshold_quantile: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    threshold: ThresholdSettings = Field(default_factory=ThresholdSettings)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_name(cls, raw: Any) -> Any:
+        """Files written before there were rules say `threshold_quantile: 0.95`."""
+        if not isinstance(raw, dict) or "threshold_quantile" not in raw:
+            return raw
+        if "threshold" in raw:
+            raise ValueError(
+                "tune.threshold_quantile is the old name of tune.threshold.quantile, and both are given"
+            )
+        rest = {key: value for key, value in raw.items() if key != "threshold_quantile"}
+        return {**rest, "threshold": {"quantile": raw["threshold_quantile"]}}
 
 
 class EvaluateSettings(Strict):
@@ -152,6 +180,22 @@ class TrackSettings(Strict):
     experiment: str = "flawline"
     model: Name = "flawline"
     uri: str | None = None
+
+
+class RunSettings(Strict):
+    """Where stages run and how many at once; no stage depends on it, so changing it reruns nothing.
+
+    Attributes:
+        workers: stages at once on this machine; `auto`: as its cores and memory allow.
+        threads: of each stage. A fixed number, because sums may round otherwise with another one.
+        dask: null, `local:N` (N worker processes here), or the address of a Dask scheduler.
+    """
+
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
+    threads: Annotated[int, Field(ge=1, le=64)] = 1
+    dask: Annotated[str, Field(pattern=r"^(local:[1-9][0-9]?|(tcp|tls|ws|wss)://[^\s/]+:[0-9]+)$")] | None = (
+        None
+    )
 
 
 #: a variant's name stands in file, stage and run names
@@ -197,6 +241,7 @@ class Settings(Strict):
     evaluate: EvaluateSettings
     gate: GateSettings
     track: TrackSettings
+    run: RunSettings = Field(default_factory=RunSettings)
 
     @model_validator(mode="after")
     def _methods_are_described(self) -> "Settings":

@@ -113,6 +113,11 @@ class Workspace:
         return self.root / "results" / "metrics.csv"
 
     @property
+    def results(self) -> Path:
+        """Folder with metrics.csv, tests.csv, matrix.csv and matrix.md."""
+        return self.root / "results"
+
+    @property
     def ablation_tables(self) -> Path:
         """Folder with METHOD.csv and METHOD.md of every ablation that was run."""
         return self.root / "results" / "ablations"

@@ -163,7 +163,7 @@ def test_other_images_are_refused(cells: list[Evaluated], tmp_path: Path) -> Non
     scores.assign(image=scores["image"].str.replace("bolts", "nails")).to_parquet(
         other.folder / "scores.parquet"
     )
-    with pytest.raises(FlawlineError, match="hold other images"):
+    with pytest.raises(FlawlineError, match="not evaluated on the same images"):
         ablation_table("made", [few[0], other], SETTINGS)
 
 

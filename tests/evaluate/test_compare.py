@@ -143,7 +143,7 @@ def test_only_named_cells_count_and_a_missing_one_is_named(workspace, table):
                 )
     full = compare(workspace, settings)
     assert set(full["method"]) == set(settings.tune.methods)
-    assert len(full) == 2 * 4 * (2 * 9 + 3)
+    assert len(full) == len(settings.tune.methods) * 4 * (2 * 9 + 3)
 
 
 def test_a_broken_table_is_named(tmp_path):
@@ -154,3 +154,11 @@ def test_a_broken_table_is_named(tmp_path):
     path.write_text("")
     with pytest.raises(FlawlineError, match="not a metrics table"):
         read_metrics(path)
+
+
+def test_seen_and_novel_types_have_means_over_the_test_sets(table):
+    types = table[(table["metric"] == "aupro") & (table["category"] == "mean")].assign(defect="novel types")
+    full = with_means(pd.concat([table, types, types.assign(test_set="fabrics", value=0.2)]))
+    one = pick(full, method="human_free", seed="1", test_set="mean", defect="novel types", metric="aupro")
+    assert one["value"] == pytest.approx((0.75 + 0.2) / 2)
+    assert full[(full["test_set"] == "mean") & (full["defect"] == "crack")].empty

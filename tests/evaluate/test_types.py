@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from flawline.evaluate.bootstrap import resample
 from flawline.evaluate.types import TypeScores, type_metrics
 
 WORDS = ["crack", "dent", "scratch"]
@@ -72,3 +73,59 @@ def test_what_cannot_be_measured_is_absent() -> None:
     assert type_metrics(one, ["crack"] * len(truth), categories, defects, 10, 0) == {}
     same = type_metrics(scores, ["crack"] * len(truth), categories, np.full(len(truth), "crack"), 10, 0)
     assert ("mean", "all", "type_accuracy") in same and ("mean", "all", "type_auroc") not in same
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_precision_and_f1_equal_scikit_learn(seed: int) -> None:
+    scores, truth, categories, defects = made(seed)
+    found = type_metrics(scores, truth, categories, defects, 50, 0)
+    bad = [k for k, true in enumerate(truth) if true]
+    true, named = [truth[k] for k in bad], [scores.named()[k] for k in bad]
+    share = scores.probabilities[bad, 1:] / scores.probabilities[bad, 1:].sum(1, keepdims=True)
+    each = f1_score(true, named, labels=WORDS, average=None)
+    for column, words in enumerate(WORDS):
+        labels = [word == words for word in true]
+        precision = average_precision_score(labels, share[:, column])
+        assert found["mean", words, "type_ap"].value == pytest.approx(precision)
+        assert found["mean", words, "type_f1"].value == pytest.approx(each[column])
+    macro_f1 = f1_score(true, named, labels=WORDS, average="macro")
+    assert found["mean", "all", "type_f1"].value == pytest.approx(macro_f1)
+
+
+def test_resampled_f1_is_that_of_the_drawn_images() -> None:
+    scores, truth, categories, defects = made(8)
+    found = type_metrics(scores, truth, categories, defects, 20, 3)
+    bad = np.asarray([k for k, true in enumerate(truth) if true])
+    strata = [f"{categories[k]}/{defects[k]}" for k in bad]
+    drawn = np.repeat(bad, resample(strata, 20, 3)[7])
+    named = scores.named()
+    expected = f1_score([truth[k] for k in drawn], [named[k] for k in drawn], labels=WORDS, average="macro")
+    assert found["mean", "all", "type_f1"].samples[7] == pytest.approx(expected)
+
+
+def test_seen_and_novel_types_are_means_of_their_own() -> None:
+    given = made(9)
+    found = type_metrics(*given, 30, 0, None, frozenset({"dent", "crack", "rust"}))
+    for metric in ("type_auroc", "type_ap", "type_f1"):
+        pair = [found["mean", words, metric] for words in ("crack", "dent")]
+        assert found["mean", "seen types", metric].value == pytest.approx(
+            np.mean([one.value for one in pair])
+        )
+        assert found["mean", "seen types", metric].samples == pytest.approx(
+            np.mean([one.samples for one in pair], 0)
+        )
+        assert found["mean", "novel types", metric].value == found["mean", "scratch", metric].value
+    whole = type_metrics(*given, 30, 0)
+    assert not {"seen types", "novel types"} & {defect for _, defect, _ in whole}
+    assert all(np.array_equal(found[key].samples, one.samples) for key, one in whole.items())
+    assert ("mean", "novel types", "type_auroc") not in type_metrics(*given, 30, 0, None, frozenset(WORDS))
+
+
+def test_groups_widen_and_do_not_move() -> None:
+    scores, truth, categories, defects = made(10, n=120)
+    many = TypeScores(WORDS, np.repeat(scores.probabilities, 4, axis=0))
+    copies = [words for words in truth for _ in range(4)]
+    given = many, copies, np.repeat(categories, 4), np.repeat(defects, 4), 300, 0
+    fooled = type_metrics(*given)["mean", "all", "type_accuracy"]
+    grouped = type_metrics(*given, np.repeat(np.arange(120), 4))["mean", "all", "type_accuracy"]
+    assert grouped.value == fooled.value and grouped.samples.std() > 1.6 * fooled.samples.std()

@@ -13,10 +13,9 @@ import pandas as pd
 
 from flawline.determinism import derived_seed
 from flawline.errors import FlawlineError
-from flawline.evaluate.bootstrap import PairedResult, interval, paired_image_auroc, paired_pixel_auroc
-from flawline.evaluate.histograms import PixelHistograms
+from flawline.evaluate.bootstrap import interval
+from flawline.evaluate.stored import compare_folders
 from flawline.evaluate.tables import MEAN, read_metrics
-from flawline.files import read_parquet
 from flawline.settings import EvaluateSettings
 from flawline.variants import DEFAULT
 
@@ -39,7 +38,12 @@ class Evaluated:
     folder: Path
 
 
-def ablation_table(method: str, cells: Sequence[Evaluated], settings: EvaluateSettings) -> pd.DataFrame:
+def ablation_table(
+    method: str,
+    cells: Sequence[Evaluated],
+    settings: EvaluateSettings,
+    manifest: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """The tidy table of an ablation (COLUMNS): a row a seed, and a row `mean` over the seeds.
 
     Rows are macro means over the categories, for each test set and for `mean`, the mean over the test sets. `value` is
@@ -53,6 +57,7 @@ def ablation_table(method: str, cells: Sequence[Evaluated], settings: EvaluateSe
         method: whose variants these are.
         cells: what was evaluated; must hold `default` for every training set, seed and test set of a variant.
         settings: resamples, confidence and seed of the intervals.
+        manifest: the image table; images of one group are drawn together.
 
     Raises:
         FlawlineError: a folder is missing or broken, or a variant has no default to be compared with.
@@ -78,7 +83,7 @@ def ablation_table(method: str, cells: Sequence[Evaluated], settings: EvaluateSe
         difference=("difference", "mean"),
         difference_spread=("difference", "std"),
     )
-    means = means.assign(seed=MEAN).merge(_intervals(cells, settings), how="left", on=_KEYS[:-1])
+    means = means.assign(seed=MEAN).merge(_intervals(cells, settings, manifest), how="left", on=_KEYS[:-1])
     table = pd.concat([seeds, means], ignore_index=True).assign(method=method)
     return _in_order(table, list(dict.fromkeys(cell.variant for cell in cells)))
 
@@ -104,7 +109,9 @@ def _in_order(table: pd.DataFrame, variants: list[str]) -> pd.DataFrame:
     return ranked.reindex(columns=list(COLUMNS)).reset_index(drop=True)
 
 
-def _intervals(cells: Sequence[Evaluated], settings: EvaluateSettings) -> pd.DataFrame:
+def _intervals(
+    cells: Sequence[Evaluated], settings: EvaluateSettings, manifest: pd.DataFrame | None
+) -> pd.DataFrame:
     """ci_low and ci_high of each variant's mean difference, for each test set and over them."""
     by_place = {(c.variant, c.train_set, c.test_set, c.seed): c.folder for c in cells}
     rows = []
@@ -117,7 +124,8 @@ def _intervals(cells: Sequence[Evaluated], settings: EvaluateSettings) -> pd.Dat
                 sides = [
                     (by_place[variant, train, test, s], by_place[DEFAULT, train, test, s]) for s in seeds
                 ]
-                pairs = [_pair(*two, metric, test, settings) for two in sides]
+                draw = (settings.bootstrap, derived_seed("ablation", settings.seed, test, metric))
+                pairs = [compare_folders(*two, metric, *draw, manifest) for two in sides]
                 # The same resamples for every seed: the k-th draws of all seeds are of the same images.
                 known = [pair.differences for pair in pairs if pair is not None]
                 if known:
@@ -127,43 +135,3 @@ def _intervals(cells: Sequence[Evaluated], settings: EvaluateSettings) -> pd.Dat
             for test, differences in drawn.items():
                 rows.append([variant, train, test, metric, *interval(differences, settings.confidence)])
     return pd.DataFrame(rows, columns=[*_KEYS[:-1], "ci_low", "ci_high"])
-
-
-def _pair(
-    variant: Path, default: Path, metric: str, test: str, settings: EvaluateSettings
-) -> PairedResult | None:
-    """A variant and the default of one seed on the same images; None where the metric cannot be computed."""
-    scores, order = _by_image(variant)
-    others, other_order = _by_image(default)
-    identity = ["image", "category", "label"]
-    if not scores[identity].equals(others[identity]):
-        raise FlawlineError(f"{variant} and {default} hold other images", "run the ablation again")
-    labels, categories = scores["label"].to_numpy(), scores["category"].to_numpy(dtype=str)
-    if scores.groupby("category")["label"].nunique().max() < 2:
-        return None  # good images alone, or defective ones, rank nothing
-    draw = (settings.bootstrap, derived_seed("ablation", settings.seed, test, metric))
-    if metric == "image_auroc":
-        values = scores["image_score"].to_numpy(), others["image_score"].to_numpy()
-        return paired_image_auroc(labels, categories, *values, *draw)
-    maps = _histograms(variant, order), _histograms(default, other_order)
-    return paired_pixel_auroc(labels, categories, *maps, *draw)
-
-
-def _by_image(folder: Path) -> tuple[pd.DataFrame, np.ndarray]:
-    """The scores sorted by image, and that order."""
-    table = read_parquet(folder / "scores.parquet")
-    order = np.argsort(table["image"].to_numpy(dtype=str), kind="stable")
-    table = table.iloc[order].reset_index(drop=True)
-    return table.astype({"image": str, "category": str, "label": int}), order
-
-
-def _histograms(folder: Path, order: np.ndarray) -> PixelHistograms:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    path = folder / "histograms.safetensors"
-    try:
-        held = load_file(path)
-        return PixelHistograms(held["normal"], held["anomalous"], held["edges"]).rows(order)
-    except (OSError, KeyError, IndexError, SafetensorError) as error:
-        raise FlawlineError(f"{path} cannot be read: {error}", "delete it and run its stage again") from error

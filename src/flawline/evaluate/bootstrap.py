@@ -1,7 +1,8 @@
 """Bootstrap over images: how sure are we of a value, and of a difference on the same images?
 
 Images are resampled, not pixels (pixels of one image are not independent), within each category and label, so
-that every resample holds the same mix.
+that every resample holds the same mix. Where groups are known (views of one part, near-duplicates), whole groups are
+resampled: images that resemble each other say less than as many independent ones, and the interval shows it.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,26 +33,60 @@ class PairedResult:
     differences: np.ndarray
 
 
-def resample(strata: Sequence[object] | np.ndarray, samples: int, seed: int) -> np.ndarray:
+def resample(
+    strata: Sequence[object] | np.ndarray,
+    samples: int,
+    seed: int,
+    groups: Sequence[object] | np.ndarray | None = None,
+) -> np.ndarray:
     """How often each image is drawn when every stratum is resampled with replacement.
 
     Args:
         strata: [n] a name for each image's stratum, for example "bolts/1".
         samples: how many resamples (B).
         seed: of the draw; each stratum has its own stream, so one does not move the others.
+        groups: [n] names of groups that are drawn as a whole; null or empty: the image stands for itself. None: no
+            image has a group. A group with images of several strata (good and defective views of one part) is drawn
+            among the groups with the same set of strata.
 
     Returns:
-        [B, n] int32; within a stratum each row sums to the stratum's size.
+        [B, n] int32; without groups each row sums to the stratum's size within a stratum, with them only on average,
+        because groups differ in size. A stratum that is a single group does not vary.
     """
     names = np.asarray([str(stratum) for stratum in strata])
-    weights = np.zeros((samples, len(names)), dtype=np.int32)
-    for name in sorted(set(names.tolist())):
-        members = np.flatnonzero(names == name)
+    unit = group_numbers(len(names), groups)
+    count = int(unit.max(initial=-1)) + 1
+    if count == len(names):
+        of_unit = names
+    else:
+        members: list[set[str]] = [set() for _ in range(count)]
+        for number, name in zip(unit.tolist(), names.tolist(), strict=True):
+            members[number].add(name)
+        of_unit = np.asarray(["+".join(sorted(one)) for one in members])
+    drawn = np.zeros((samples, count), dtype=np.int32)
+    for name in sorted(set(of_unit.tolist())):
+        units = np.flatnonzero(of_unit == name)
         random = np.random.default_rng(derived_seed("bootstrap", seed, name))
-        weights[:, members] = random.multinomial(
-            len(members), np.full(len(members), 1 / len(members)), size=samples
-        )
-    return weights
+        drawn[:, units] = random.multinomial(len(units), np.full(len(units), 1 / len(units)), size=samples)
+    return drawn if count == len(names) else drawn[:, unit]
+
+
+def group_numbers(count: int, groups: Sequence[object] | np.ndarray | None) -> np.ndarray:
+    """[n] int64: the number of each image's group in the order of first appearance.
+
+    Args:
+        count: n.
+        groups: [n] names; an image whose name is null or empty is a group of its own. None: all are.
+    """
+    if groups is None:
+        return np.arange(count)
+    seen: dict[object, int] = {}
+    numbers = np.empty(count, dtype=np.int64)
+    for row, name in enumerate(groups):
+        missing = name is None or (isinstance(name, float) and np.isnan(name)) or str(name) in ("", "<NA>")
+        # A row's own key can never be a name.
+        numbers[row] = seen.setdefault((row,) if missing else str(name), len(seen))
+    return numbers
 
 
 def strata_of(categories: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -79,6 +114,7 @@ def paired_image_auroc(
     champion: np.ndarray,
     samples: int,
     seed: int,
+    groups: np.ndarray | None = None,
 ) -> PairedResult:
     """Image AUROC of two sets of scores of the same images, compared by a paired bootstrap.
 
@@ -88,6 +124,7 @@ def paired_image_auroc(
         challenger, champion: [n] image scores in the same row order.
         samples: bootstrap resamples.
         seed: of the resampling.
+        groups: [n] names of groups that are drawn as a whole within a category, or None; see `resample`.
 
     Returns:
         The macro mean over the categories that have both classes.
@@ -102,7 +139,7 @@ def paired_image_auroc(
         return weighted_image_metrics(truth[rows], np.asarray(scores)[rows], weights)["image_auroc"]
 
     everything = np.ones(len(truth), dtype=bool)
-    result = _paired(truth, names, challenger, champion, measure, everything, samples, seed)
+    result = _paired(truth, names, challenger, champion, measure, everything, samples, seed, groups)
     if result is None:
         raise FlawlineError(
             "no category of the test images has both good and defective ones, so image AUROC is not defined",
@@ -118,13 +155,14 @@ def paired_pixel_auroc(
     champion_hist: PixelHistograms,
     samples: int,
     seed: int,
+    groups: np.ndarray | None = None,
 ) -> PairedResult | None:
     """Pixel AUROC of two sets of maps of the same images, compared by a paired bootstrap over images.
 
     The two histograms may have different edges: each ranks its own scores.
 
     Args:
-        labels, categories, samples, seed: as for `paired_image_auroc`.
+        labels, categories, samples, seed, groups: as for `paired_image_auroc`.
         challenger_hist, champion_hist: [n, bins] each, in the same row order.
 
     Returns:
@@ -137,7 +175,7 @@ def paired_pixel_auroc(
     def measure(histograms: PixelHistograms, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return weighted_pixel_metrics(histograms.rows(rows), weights)["pixel_auroc"]
 
-    return _paired(truth, names, challenger_hist, champion_hist, measure, used, samples, seed)
+    return _paired(truth, names, challenger_hist, champion_hist, measure, used, samples, seed, groups)
 
 
 def _paired(
@@ -149,6 +187,7 @@ def _paired(
     use: np.ndarray,
     samples: int,
     seed: int,
+    groups: np.ndarray | None,
 ) -> PairedResult | None:
     """Both sides under the same weights; `measure(side, rows, weights [B, n])` gives [B] values."""
     new, old, differences = [], [], []
@@ -157,7 +196,8 @@ def _paired(
         if len(set(labels[rows].tolist())) < 2:
             continue
         plain = np.ones((1, len(rows)))
-        weights = resample(strata_of(categories[rows], labels[rows]), samples, seed)
+        own = None if groups is None else np.asarray(groups, dtype=object)[rows]
+        weights = resample(strata_of(categories[rows], labels[rows]), samples, seed, own)
         new.append(float(measure(challenger, rows, plain)[0]))
         old.append(float(measure(champion, rows, plain)[0]))
         differences.append(measure(challenger, rows, weights) - measure(champion, rows, weights))

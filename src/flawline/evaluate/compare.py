@@ -1,7 +1,12 @@
 """All cells side by side: the joined table, its means, and the short table people read first."""
 
+from pathlib import Path
+
 import pandas as pd
 
+from flawline.evaluate.novelty import NOVEL, SEEN
+from flawline.evaluate.significance import OnTest, compare_methods, on_test
+from flawline.evaluate.stored import read_stored, require_same_images
 from flawline.evaluate.tables import COLUMNS, MEAN, in_order, read_metrics
 from flawline.settings import Settings
 from flawline.workspace import Cell, Workspace
@@ -28,12 +33,12 @@ def compare(workspace: Workspace, settings: Settings) -> pd.DataFrame:
 def with_means(table: pd.DataFrame) -> pd.DataFrame:
     """Add the rows over test sets (test_set `mean`) and then the rows over seeds (seed `mean`).
 
-    Over test sets: the mean of their macro rows (category `mean`), per seed, without an interval, because no
-    cell knows the others' resamples. Over seeds: the mean, with the smallest and largest seed value as
-    bounds. Where a metric is absent in a test set (no masks), the mean is over the others, as n_normal and
-    n_anomalous show.
+    Over test sets: the mean of their macro rows (category `mean`; of single types only `seen types` and `novel
+    types`), per seed, without an interval, because no cell knows the others' resamples. Over seeds: the mean, with
+    the smallest and largest seed value as bounds. Where a metric is absent in a test set (no masks), the mean is over
+    the others, as n_normal and n_anomalous show.
     """
-    macro = table[(table["category"] == MEAN) & (table["defect"] == "all")]
+    macro = table[(table["category"] == MEAN) & table["defect"].isin(["all", SEEN, NOVEL])]
     keys = ["method", "seed", "train_set", "category", "defect", "metric"]
     over_tests = macro.groupby(keys, as_index=False).agg(
         value=("value", "mean"), n_normal=("n_normal", "sum"), n_anomalous=("n_anomalous", "sum")
@@ -50,6 +55,44 @@ def with_means(table: pd.DataFrame) -> pd.DataFrame:
     )
     over_seeds = over_seeds.assign(seed=MEAN)
     return in_order(pd.concat([table, over_seeds[list(COLUMNS)]], ignore_index=True))
+
+
+def paired_tests(
+    workspace: Workspace, settings: Settings, manifest: pd.DataFrame, metrics: pd.DataFrame
+) -> pd.DataFrame:
+    """The whole of results/tests.csv: each method against the baseline and the best other, on every test set.
+
+    Args:
+        workspace: holds the evaluation folders.
+        settings: cells, resamples, confidence, and the baseline (`gate.baseline`).
+        manifest: the image table; names groups of images.
+        metrics: the tidy table of all cells.
+
+    Raises:
+        FlawlineError: an evaluation is missing or broken, or two are not of the same images.
+    """
+    macro = metrics[(metrics["category"] == MEAN) & (metrics["defect"] == "all") & (metrics["seed"] != MEAN)]
+    values = macro.groupby(["method", "train_set", "test_set", "metric"])["value"].mean().to_dict()
+    names = sorted(set(macro["metric"]))
+    tables = []
+    for train in settings.data.train:
+        pairs: dict[tuple[str, str], OnTest] = {}
+        for test in settings.data.test:
+            first: tuple[OnTest, Path] | None = None
+            for method in settings.tune.methods:
+                folders = [
+                    workspace.evaluation(Cell(method, train, seed), test) for seed in settings.tune.seeds
+                ]
+                stored = read_stored(folders)
+                exact = {
+                    name: values[key] for name in names if (key := (method, train, test, name)) in values
+                }
+                one = on_test(stored, test, settings.evaluate, manifest, exact)
+                first = first or (one, folders[0])
+                require_same_images(first[0].images, one.images, first[1], folders[0])
+                pairs[method, test] = one
+        tables.append(compare_methods(pairs, train, settings.gate.baseline, settings.evaluate.confidence))
+    return pd.concat(tables, ignore_index=True)
 
 
 def leaderboard(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -2,14 +2,18 @@
 
 Pixel metrics of any weighting of the images follow from weighted sums of these histograms, so thousands of
 bootstrap resamples cost one matrix product. Within a bin, scores count as tied; with edges at quantiles the
-error is far below the width of any interval (the tests hold it to 0.002).
+error is far below the width of any interval (the tests hold it to 0.002). The histograms of a whole test set wait on
+disk (`SpooledHistograms`); they are read in parts.
 """
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from flawline.evaluate.ranking import region_share
+from flawline.evaluate.spool import RowSpool
 
 
 @dataclass(frozen=True)
@@ -110,3 +114,60 @@ def region_histograms(
 
 def _bin_of(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.searchsorted(edges[1:-1], values, side="right")
+
+
+class SpooledHistograms:
+    """Histograms of n images on disk: `normal` and `anomalous` int32, `overlap` float64, each [n, bins].
+
+    `overlap` holds what each bin adds to the overlap of the image's regions, see `region_histograms`.
+    """
+
+    def __init__(self, images: int, edges: np.ndarray, folder: Path | None = None) -> None:
+        """`edges`: [bins + 1], shared by all images; `folder`: where the temporary files lie."""
+        bins = len(edges) - 1
+        self.edges = np.asarray(edges, dtype=np.float32)
+        self.normal, self.anomalous = (RowSpool(images, bins, np.int32, folder) for _ in range(2))
+        self.overlap = RowSpool(images, bins, np.float64, folder)
+        self.regions = np.zeros(images, dtype=np.int64)
+
+    def count(self, rows: np.ndarray, maps: np.ndarray, masks: np.ndarray, use: np.ndarray) -> None:
+        """Count some images: rows [k], maps and masks [k, h, w], use [k] (others keep zero rows)."""
+        rows, maps, masks = rows[use], maps[use], masks[use]
+        every = np.ones(len(rows), dtype=bool)
+        counted = pixel_histograms(maps, masks, every, self.edges)
+        self.normal.write(rows, counted.normal)
+        bad = masks.any(axis=(1, 2))
+        self.anomalous.write(rows[bad], counted.anomalous[bad])
+        overlap, regions = region_histograms(maps[bad], masks[bad], every[bad], self.edges)
+        self.overlap.write(rows[bad], overlap)
+        self.regions[rows[bad]] = regions
+
+    def load(self) -> PixelHistograms:
+        """All of them in memory."""
+        every = np.arange(self.normal.shape[0])
+        return PixelHistograms(self.normal.read(every), self.anomalous.read(every), self.edges)
+
+    def save(self, path: Path) -> None:
+        """Write `normal`, `anomalous` and `edges` as a safetensors file, row by row.
+
+        The library's writer wants all tensors in memory; the format is a length, a JSON header and the bytes.
+        """
+        tensors: dict[str, RowSpool | np.ndarray] = {
+            "edges": self.edges,
+            "anomalous": self.anomalous,
+            "normal": self.normal,
+        }
+        header: dict[str, object] = {}
+        end = 0
+        for name, tensor in tensors.items():
+            size = int(np.prod(tensor.shape)) * tensor.dtype.itemsize
+            kind = {"int32": "I32", "float32": "F32"}[tensor.dtype.name]
+            header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [end, end + size]}
+            end += size
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        with path.open("wb") as stream:
+            stream.write(len(text).to_bytes(8, "little") + text)
+            stream.write(self.edges.tobytes())
+            self.anomalous.copy_to(stream)
+            self.normal.copy_to(stream)

@@ -6,7 +6,6 @@ from PIL import Image
 
 from flawline.data.images import DEFAULT_MAX_PIXELS, load_mask
 from flawline.files import inside
-from flawline.progress import track
 from flawline.workspace import Workspace
 
 
@@ -50,5 +49,5 @@ def read_masks(
         resize_mask(load_mask(inside(workspace.data, mask), max_pixels), side)
         if label == 1 and isinstance(mask, str)
         else None
-        for label, mask in track(rows, "masks")
+        for label, mask in rows
     ]

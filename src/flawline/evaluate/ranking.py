@@ -26,6 +26,8 @@ class PixelRanking:
         alarms_above: [k] good pixels with score > threshold; differs from `alarms` by the ties.
         coverage: [k] mean over all regions of the part of the region with score >= threshold.
         anomalous, normal, regions: totals.
+        spread: [k] bool where the counts are those of bins: whether the bin's scores differ, so that its pixels
+            are passed one after another; None where each threshold is one score.
     """
 
     hits: np.ndarray
@@ -35,6 +37,7 @@ class PixelRanking:
     anomalous: int
     normal: int
     regions: int
+    spread: np.ndarray | None = None
 
 
 def region_share(mask: np.ndarray) -> tuple[np.ndarray, int]:
@@ -46,10 +49,33 @@ def region_share(mask: np.ndarray) -> tuple[np.ndarray, int]:
     Returns:
         [h, w] float64, 1 / (pixels of the pixel's 8-connected region), 0 outside; and the number of regions.
     """
-    labels, count = ndimage.label(mask, structure=EIGHT_CONNECTED)
+    shares = np.zeros(mask.shape)
+    if not mask.any():
+        return shares, 0
+    # Labelling costs more than all else here, and defects are small: only their surroundings are labelled.
+    inside = tuple(_span(np.asarray(mask.any(axis=1 - axis))) for axis in (0, 1))
+    labels, count = ndimage.label(mask[inside], structure=EIGHT_CONNECTED)
     areas = np.bincount(labels.ravel(), minlength=count + 1).astype(np.float64)
     areas[0] = np.inf
-    return (1 / areas)[labels], count
+    shares[inside] = (1 / areas)[labels]
+    return shares, count
+
+
+def _span(hit: np.ndarray) -> slice:
+    where = np.flatnonzero(hit)
+    return slice(int(where[0]), int(where[-1]) + 1)
+
+
+def region_shares(masks: np.ndarray) -> tuple[np.ndarray, int]:
+    """`region_share` of several images: of all defective pixels in raster order [k], and the number of regions.
+
+    Args:
+        masks: [n, h, w] bool.
+    """
+    found = [(mask, *region_share(mask)) for mask in masks if mask.any()]
+    if not found:
+        return np.zeros(0), 0
+    return np.concatenate([share[mask] for mask, share, _ in found]), sum(count for *_, count in found)
 
 
 def rank_pixels(maps: np.ndarray, masks: np.ndarray) -> PixelRanking | None:
@@ -64,17 +90,23 @@ def rank_pixels(maps: np.ndarray, masks: np.ndarray) -> PixelRanking | None:
     """
     masks = np.asarray(masks, dtype=bool)
     maps = np.asarray(maps)
-    anomalous, normal = maps[masks], maps[~masks]
+    return rank_scores(maps[~masks], maps[masks], *region_shares(masks))
+
+
+def rank_scores(
+    normal: np.ndarray, anomalous: np.ndarray, share: np.ndarray, regions: int
+) -> PixelRanking | None:
+    """`rank_pixels` of pixels that are sorted out already.
+
+    Args:
+        normal: scores of the good pixels; sorted in place.
+        anomalous: [k] scores of the defective ones. share: [k] what each counts for its region.
+        regions: how many regions there are.
+    """
     if not anomalous.size or not normal.size:
         return None
-    shares, regions = [], 0
-    for mask in masks:
-        if mask.any():
-            share, count = region_share(mask)
-            shares.append(share[mask])
-            regions += count
     order = np.argsort(-anomalous, kind="stable")
-    anomalous, share = anomalous[order], np.concatenate(shares)[order]
+    anomalous, share = anomalous[order], share[order]
     normal.sort()
     last_of_tie = np.append(np.flatnonzero(np.diff(anomalous)), anomalous.size - 1)
     thresholds = anomalous[last_of_tie]

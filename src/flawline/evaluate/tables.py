@@ -1,5 +1,6 @@
 """The tidy metrics table: its columns, its order and its exact text."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -28,7 +29,7 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 def write_metrics(path: Path, table: pd.DataFrame) -> None:
     """Write the table as CSV: sorted, six decimals, empty where a bound is unknown, Unix line ends."""
-    write_text(path, in_order(table).to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    write_table(path, in_order(table))
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
@@ -37,19 +38,44 @@ def read_metrics(path: Path) -> pd.DataFrame:
     Raises:
         FlawlineError: the file is missing or lacks a column.
     """
-    names = dict.fromkeys(KEYS, str)
+    return read_table(path, "metrics table", COLUMNS, dict.fromkeys(KEYS, str), ("ci_low", "ci_high"))
+
+
+def read_table(
+    path: Path, what: str, columns: Sequence[str], types: Mapping[str, type], may_lack: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Read one of the house's CSV tables.
+
+    Args:
+        path: the file.
+        what: its kind, for messages.
+        columns: those it must have; the answer has these in this order.
+        types: of columns that are not left to pandas.
+        may_lack: number columns that may be empty.
+
+    Raises:
+        FlawlineError: the file is missing, is no such table or lacks a column.
+    """
     try:
-        # A category may be called "NA" or "null": names are never missing values.
+        # A category or type may be called "NA" or "null": names are never missing values.
         table = pd.read_csv(
-            path, dtype=names, na_values={"ci_low": [""], "ci_high": [""]}, keep_default_na=False
+            path,
+            dtype=dict(types),
+            na_values={column: [""] for column in may_lack},
+            keep_default_na=False,
         )
     except FileNotFoundError as error:
         raise FlawlineError(f"{path} is missing", "run the stage that makes it (dvc repro)") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise FlawlineError(
-            f"{path} is not a metrics table: {error}", "delete it and run its stage again"
+            f"{path} is not a {what}: {error}", "delete it and run its stage again"
         ) from error
-    missing = [column for column in COLUMNS if column not in table.columns]
+    missing = [column for column in columns if column not in table.columns]
     if missing:
         raise FlawlineError(f"{path} lacks the column {missing[0]}", "delete it and run its stage again")
-    return table[list(COLUMNS)]
+    return table[list(columns)]
+
+
+def write_table(path: Path, table: pd.DataFrame, number: str = "%.6f") -> None:
+    """Write a table as CSV in its order: numbers in one format, empty where unknown, Unix line ends."""
+    write_text(path, table.to_csv(index=False, float_format=number, lineterminator="\n"))

@@ -146,6 +146,7 @@ def _card(
         "score": method.score_formula,
         "threshold": {
             "value": THRESHOLD,
+            "rule": "none",
             "quantile": None,
             "from": "nothing: released checkpoints carry none",
         },

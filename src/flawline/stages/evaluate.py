@@ -1,17 +1,13 @@
 """Stage: one prompt set on one test set that did not train it."""
 
-from pathlib import Path
-
-import pandas as pd
+import numpy as np
 from PIL import Image
 
 from flawline.data.images import load_rgb
-from flawline.data.vocabulary import load_vocabulary
 from flawline.determinism import make_torch_deterministic
-from flawline.errors import FlawlineError
-from flawline.evaluate.cell import Identity, evaluate_cell, write_cell
+from flawline.evaluate.cell import Identity, evaluate_stream, write_cell
+from flawline.evaluate.context import read_context
 from flawline.evaluate.masks import read_masks
-from flawline.evaluate.types import TypeScores
 from flawline.features.store import FeatureSet
 from flawline.features.support import draw_support
 from flawline.files import inside, read_json, read_parquet
@@ -25,36 +21,35 @@ def run(workspace: Workspace, settings: Settings, cell: Cell, test: str) -> None
     Raises:
         FlawlineError: an input is missing or broken, or a test image trained the prompts.
     """
-    from flawline.detector import score_features
+    from flawline.evaluate.scoring import FeatureScorer
 
     prompts, features = workspace.prompts(cell), workspace.features("test", test)
     index = read_parquet(features / "index.parquet")
-    refuse_leak(index, prompts, test)
+    context = read_context(workspace, cell, test, index)
     make_torch_deterministic(settings.evaluate.seed)
-    vocabulary = load_vocabulary(workspace.vocabulary)
-    words = [
-        vocabulary.defect_words(test, name) if bad else ""
-        for name, bad in zip(index["defect"], index["label"], strict=True)
-    ]
-    asked = sorted(set(words) - {""})
-    scored = score_features(workspace, settings, prompts, features, asked)
-    scores, maps = scored.image, scored.maps
-    masks = read_masks(index, workspace, maps.shape[-1], settings.data.max_pixels)
-    result = evaluate_cell(
+    asked = sorted(set(context.words) - {""})
+    score = FeatureScorer(workspace, settings, prompts, features, asked)
+    folder = workspace.evaluation(cell, test)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+
+    def masks(rows: np.ndarray) -> list[np.ndarray | None]:
+        return read_masks(index.iloc[rows], workspace, score.side, settings.data.max_pixels)
+
+    result = evaluate_stream(
         index,
-        scores,
-        maps,
+        score,
         masks,
         settings.evaluate,
         Identity(method=cell.method, seed=cell.seed, train_set=cell.train, test_set=test),
-        None if scored.types is None else TypeScores(asked, scored.types),
-        words,
+        context,
+        asked,
+        folder.parent,
     )
 
     def picture(path: str) -> Image.Image:
         return load_rgb(inside(workspace.data, path), settings.data.max_pixels)
 
-    write_cell(result, workspace.evaluation(cell, test), picture, _support(workspace, cell, test))
+    write_cell(result, folder, picture, _support(workspace, cell, test))
 
 
 def _support(workspace: Workspace, cell: Cell, test: str) -> dict[str, list[str]]:
@@ -65,27 +60,3 @@ def _support(workspace: Workspace, cell: Cell, test: str) -> dict[str, list[str]
     features = FeatureSet.open(workspace.features("support", test))
     picked = features.index.iloc[draw_support(features, asked["shots"], cell.seed).numpy()]
     return {str(name): sorted(part["sha256"]) for name, part in picked.groupby("category")}
-
-
-def refuse_leak(index: pd.DataFrame, prompts: Path, test: str) -> None:
-    """Stop when a test image also trained the prompts: its score would prove nothing.
-
-    Args:
-        index: the features index of the test set (image, sha256).
-        prompts: the prompt set's folder; its card lists `train_sha256`.
-        test: the test set's name, for the message.
-    """
-    card = read_json(prompts / "card.json")
-    trained = card.get("train_sha256") if isinstance(card, dict) else None
-    if not isinstance(trained, list):
-        raise FlawlineError(
-            f"{prompts / 'card.json'} lacks train_sha256, so nobody can tell what trained these prompts",
-            "tune them again (dvc repro tune)",
-        )
-    leaked = sorted(index.loc[index["sha256"].isin(trained), "image"])
-    if leaked:
-        more = f" and {len(leaked) - 1} more" if len(leaked) > 1 else ""
-        raise FlawlineError(
-            f"test image {leaked[0]}{more} of '{test}' trained these prompts ({prompts})",
-            "remove the copies from one of the two sets, or test on another set",
-        )

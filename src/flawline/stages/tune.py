@@ -20,9 +20,8 @@ from flawline.prompts.base import Inputs, PromptMethod
 from flawline.prompts.prompt_set import save_prompt_set
 from flawline.settings import Settings
 from flawline.tune.loop import Curve, TuningData, tune
+from flawline.tune.thresholds import choose_threshold
 from flawline.workspace import Cell, Workspace
-
-_ROWS = 64  # images scored at a time: pixels of a whole training set would not fit
 
 
 def run(workspace: Workspace, settings: Settings, cell: Cell) -> None:
@@ -57,7 +56,7 @@ def run(workspace: Workspace, settings: Settings, cell: Cell) -> None:
         "options": options.model_dump(),
         "stages": [asdict(stage) for stage in method.stages()],
         "score": method.score_formula,
-        "threshold": _threshold(method, data, settings.tune.threshold_quantile, support),
+        "threshold": choose_threshold(method, data, settings.tune.threshold, support),
         "support": _described(method, features, support),
         "noun": options.noun,
         "words": method.words(),
@@ -111,20 +110,6 @@ def _described(method: PromptMethod, features: FeatureSet, support: Tensor) -> d
     picked = features.index.iloc[support.numpy()]
     images = {str(name): sorted(part["sha256"]) for name, part in picked.groupby("category")}
     return {"shots": method.options.shots, "images": images}
-
-
-def _threshold(method: PromptMethod, data: TuningData, quantile: float, support: Tensor) -> dict[str, object]:
-    """Image score above which an image is anomalous: a quantile of the good training images' scores.
-
-    Support images are left out: compared with themselves they are closer than any new image can be.
-    """
-    good = (data.labels == 0).nonzero()[:, 0]
-    others = good[~torch.isin(good, support)]
-    good = others if len(others) else good
-    size = method.backbone.image_size
-    scores = [method.score(data.rows(rows).inputs, size)[0] for rows in good.split(_ROWS)]
-    value = torch.quantile(torch.cat(scores), quantile).item()
-    return {"value": value, "quantile": quantile, "from": "good training images"}
 
 
 def _save_tuning(workspace: Workspace, cell: Cell, method: PromptMethod, curve: Curve) -> None:

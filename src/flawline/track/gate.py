@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flawline.determinism import derived_seed
-from flawline.errors import FlawlineError
-from flawline.evaluate.bootstrap import PairedResult, interval, paired_image_auroc, paired_pixel_auroc
-from flawline.evaluate.histograms import PixelHistograms
-from flawline.files import read_parquet
+from flawline.evaluate.bootstrap import PairedResult, interval
+from flawline.evaluate.stored import compare_folders
 from flawline.settings import GateSettings
 
 if TYPE_CHECKING:
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
 MEAN = "mean"
 _EVIDENCE = "not enough evidence"
-_IDENTITY = ["image", "category", "defect", "label"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,7 @@ def decide(
     settings: GateSettings,
     results: str,
     baseline: Candidate | None = None,
+    manifest: "pd.DataFrame | None" = None,
 ) -> Decision:
     """Compare a challenger with the champion, or with the baseline while there is no champion.
 
@@ -88,6 +86,7 @@ def decide(
         settings: metrics, margin, confidence, resamples, seed.
         results: SHA-256 of results/metrics.csv, kept in the decision.
         baseline: the hand-written prompts that a first champion must beat.
+        manifest: the image table; images of one group are drawn together.
 
     Raises:
         FlawlineError: the two were not evaluated on the same images.
@@ -110,7 +109,7 @@ def decide(
 
     if other is None:
         return decision("stay", f"{_EVIDENCE}: no champion, and the {against} was not evaluated")
-    found = _compare(challenger, other, settings)
+    found = _compare(challenger, other, settings, manifest)
     better = [pair for (_, metric), pair in sorted(found.items()) if metric == settings.better_in]
     if not better:
         return decision(
@@ -140,57 +139,18 @@ def decide(
 
 
 def _compare(
-    challenger: Candidate, other: Candidate, settings: GateSettings
+    challenger: Candidate, other: Candidate, settings: GateSettings, manifest: "pd.DataFrame | None"
 ) -> dict[tuple[str, str], PairedResult]:
     """Every (test set, metric) that can be computed for both."""
     found: dict[tuple[str, str], PairedResult] = {}
     for test_set in sorted(set(challenger.evaluations) & set(other.evaluations)):
-        one, two = challenger.evaluations[test_set], other.evaluations[test_set]
-        scores, order = _by_image(one)
-        others, other_order = _by_image(two)
-        if not scores[_IDENTITY].equals(others[_IDENTITY]):
-            raise FlawlineError(
-                f"{one} and {two} were not evaluated on the same images",
-                "run the evaluate stage again (dvc repro)",
-            )
-        labels, categories = scores["label"].to_numpy(), scores["category"].to_numpy(dtype=str)
-        if scores.groupby("category")["label"].nunique().max() < 2:
-            continue  # good images alone, or defective ones, rank nothing
+        folders = challenger.evaluations[test_set], other.evaluations[test_set]
         for metric in sorted(set(settings.metrics)):
-            draw = (settings.bootstrap, derived_seed("gate", settings.seed, test_set, metric))
-            pair: PairedResult | None
-            if metric == "image_auroc":
-                values = (scores["image_score"].to_numpy(), others["image_score"].to_numpy())
-                pair = paired_image_auroc(labels, categories, *values, *draw)
-            else:
-                maps = (_histograms(one, order), _histograms(two, other_order))
-                pair = paired_pixel_auroc(labels, categories, *maps, *draw)
+            seed = derived_seed("gate", settings.seed, test_set, metric)
+            pair = compare_folders(*folders, metric, settings.bootstrap, seed, manifest)
             if pair is not None and np.isfinite(pair.difference):
                 found[test_set, metric] = pair
     return found
-
-
-def _by_image(folder: Path) -> tuple["pd.DataFrame", np.ndarray]:
-    """The scores sorted by image, so that the draws do not depend on the order of rows; and that order."""
-    table = read_parquet(folder / "scores.parquet")
-    order = np.argsort(table["image"].to_numpy(dtype=str), kind="stable")
-    table = table.iloc[order].reset_index(drop=True)
-    return table.astype({"image": str, "category": str, "defect": str, "label": int}), order
-
-
-def _histograms(folder: Path, order: np.ndarray) -> PixelHistograms:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    path = folder / "histograms.safetensors"
-    try:
-        held = load_file(path)
-        histograms = PixelHistograms(held["normal"], held["anomalous"], held["edges"])
-    except (OSError, KeyError, SafetensorError) as error:
-        raise FlawlineError(f"{path} cannot be read: {error}", "delete it and run its stage again") from error
-    if len(histograms.normal) != len(order):
-        raise FlawlineError(f"{path} does not belong to the scores beside it", "run their stage again")
-    return histograms.rows(order)
 
 
 def _test(test_set: str, metric: str, pair: PairedResult, settings: GateSettings, above: float) -> Comparison:

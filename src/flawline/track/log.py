@@ -143,7 +143,8 @@ def _log_parent(store: Store, run_id: str, workspace: Workspace, settings: Setti
         name = f"{row['method']}.{row['metric']}.{row['test_set']}{trained}"
         points.append((name, float(row["value"]), 0))
     log_points(client, run_id, points)
-    client.log_artifact(run_id, str(workspace.metrics))
+    for name in ("metrics.csv", "tests.csv", "matrix.csv"):
+        client.log_artifact(run_id, str(workspace.results / name))
     client.log_artifact(run_id, str(workspace.params))
     client.log_artifacts(run_id, str(workspace.checks), "checks")
     client.log_table(run_id, leaderboard(table), "leaderboard.json")
