@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,12 @@ from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
 
 from flawline.errors import FlawlineError
-from flawline.evaluate.cell import evaluate_cell, write_cell
+from flawline.evaluate import streaming, sweep
+from flawline.evaluate.absent import NOWHERE
+from flawline.evaluate.cell import evaluate_cell, evaluate_stream, write_cell
+from flawline.evaluate.context import Context
+from flawline.evaluate.measure import NO_DEFECTIVE, NO_MASK, ONE_SCORE
+from flawline.evaluate.scoring import HeldScores
 from flawline.evaluate.tables import COLUMNS, read_metrics
 from flawline.files import sha256_folder
 from flawline.settings import EvaluateSettings
@@ -31,7 +37,7 @@ def value(metrics, category, metric, defect="all", column="value"):
 def test_columns_and_rows(made):
     metrics = evaluate(made).metrics
     assert tuple(metrics.columns) == COLUMNS
-    assert len(metrics) == 3 * 7 + 2 * 2 * 3
+    assert len(metrics) == 3 * 8 + 2 * 2 * 3
     assert set(metrics.loc[metrics.defect != "all", "metric"]) == {"image_auroc", "pixel_auroc", "aupro"}
     assert not metrics.isna().any().any()
     assert ((metrics.ci_low <= metrics.value) & (metrics.value <= metrics.ci_high)).mean() > 0.9
@@ -70,9 +76,18 @@ def test_values_do_not_depend_on_the_order_of_the_images(made):
     assert picked[0] == picked[1]
 
 
-def test_without_masks_pixel_metrics_are_absent(made):
-    metrics = evaluate(made, masks=[None] * len(made.masks)).metrics
-    assert set(metrics.metric) == {"image_auroc", "image_ap", "image_f1_max"}
+def test_without_masks_pixel_metrics_are_absent_and_the_reason_is_kept(made):
+    result = evaluate(made, masks=[None] * len(made.masks))
+    assert set(result.metrics.metric) == {"image_auroc", "image_ap", "image_f1_max"}
+    pixel = {"pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "aupro_200"}
+    whole = [row for row in result.absent["absent"] if row["defect"] == "all"]
+    assert [(row["category"], row["reason"]) for row in whole] == [
+        ("bolts", NO_MASK),
+        ("tiles", NO_MASK),
+        ("mean", NOWHERE),
+    ]
+    assert all(set(row["metrics"]) == pixel for row in whole)
+    assert [row["images"] for row in result.absent["left_out"]] == [8, 8]
 
 
 def test_an_anomalous_image_without_mask_leaves_the_pixel_metrics(made):
@@ -99,7 +114,63 @@ def test_one_class_only_gives_no_row_and_no_zero(made):
         masks=[None] * int(good.sum()),
     )
     assert result.metrics.empty and tuple(result.metrics.columns) == COLUMNS
-    assert result.curves["image_roc"] == {}
+    assert result.curves["image_roc"] == {} and result.curves["pro"] == {}
+    reasons = {row["reason"] for row in result.absent["absent"]}
+    assert reasons == {NO_DEFECTIVE, NOWHERE} and result.absent["left_out"] == []
+
+
+def test_a_whole_set_leaves_no_reason(made):
+    assert evaluate(made).absent == {"absent": [], "left_out": [], "rough": []}
+
+
+def test_equal_scores_lack_the_papers_aupro_alone(made):
+    result = evaluate(made, maps=np.ones_like(made.maps))
+    assert value(result.metrics, "bolts", "pixel_auroc") == 0.5
+    assert "aupro_200" not in set(result.metrics.metric)
+    assert {tuple(row["metrics"]) for row in result.absent["absent"]} == {("aupro_200",)}
+    assert result.absent["absent"][0]["reason"] == ONE_SCORE
+
+
+def test_a_swept_set_gives_what_one_batch_gives(made, monkeypatch):
+    """More images than the sample, several batches, pixels in bins: the same table, within 1e-4."""
+    once = evaluate(made)
+    monkeypatch.setattr(sweep, "_SAMPLE_IMAGES", 0)  # 16 of the 24 images place the edges
+    monkeypatch.setattr(streaming.PixelAccumulator.__init__, "__defaults__", (streaming.LIMIT, 0))
+    score = HeldScores(made.scores, made.maps)
+    score.batch = 5
+    parts = evaluate_stream(
+        made.index, score, lambda rows: [made.masks[row] for row in rows], SETTINGS, IDENTITY
+    )
+    assert parts.metrics[["category", "defect", "metric"]].equals(
+        once.metrics[["category", "defect", "metric"]]
+    )
+    assert parts.metrics["value"].to_numpy() == pytest.approx(once.metrics["value"].to_numpy(), abs=1e-4)
+    assert parts.metrics["ci_low"].to_numpy() == pytest.approx(once.metrics["ci_low"].to_numpy(), abs=5e-3)
+    assert parts.scores.equals(once.scores)
+    assert (parts.histograms.normal.sum(1) == once.histograms.normal.sum(1)).all()
+    pictures = [(case.kind, case.row) for case in parts.cases]
+    assert pictures == [(case.kind, case.row) for case in once.cases]
+    for (one, mask), (other, same) in zip(parts.pictured, once.pictured, strict=True):
+        assert np.array_equal(one, other) and np.array_equal(mask, same)
+
+
+def test_groups_widen_the_intervals(made):
+    groups = np.repeat(np.arange(len(made.index) // 4), 4).astype(object)
+    context = Context(0.5, [""] * len(made.index), {}, frozenset(), groups, {"prompts_sha256": "0" * 64})
+    folders = {"crack": "crack", "stain": "stain"}
+    words = [folders.get(defect, "") for defect in made.index["defect"]]
+    context = replace(context, words=words, folders=folders)
+    score = HeldScores(made.scores, made.maps)
+    given = made.index, score, lambda rows: [made.masks[row] for row in rows], SETTINGS, IDENTITY
+    grouped, alone = (evaluate_stream(*given, one) for one in (context, replace(context, groups=None)))
+    for metric in ("image_auroc", "pixel_auroc", "aupro"):
+        whole = value(grouped.metrics, "bolts", metric)
+        assert whole == value(alone.metrics, "bolts", metric)
+        low = [value(one.metrics, "bolts", metric, column="ci_low") for one in (grouped, alone)]
+        assert low[0] != low[1]
+    rates = set(grouped.metrics.metric)
+    assert {"false_alarm_rate", "detection_rate", "accuracy", "aupro_200"} <= rates
+    assert "novel types" in set(grouped.metrics.defect) and grouped.provenance == {"prompts_sha256": "0" * 64}
 
 
 def test_more_certain_with_more_images():
@@ -139,7 +210,8 @@ def test_written_files(made, tmp_path):
     write_cell(result, folder, loader)
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     pictures = {f"overlays/{kind}-{k}.png" for kind in ("best", "typical", "worst") for k in (1, 2)}
-    files = {"scores.parquet", "histograms.safetensors", "metrics.csv", "curves.json", "overlays/index.json"}
+    files = {"scores.parquet", "histograms.safetensors", "metrics.csv", "curves.json", "absent.json"}
+    files.add("overlays/index.json")
     assert names == files | pictures
     scores = pd.read_parquet(folder / "scores.parquet")
     assert list(scores.columns) == [

@@ -6,7 +6,9 @@ from flawline.evaluate.draws import weight_blocks
 
 CATEGORIES = np.asarray(["a"] * 11 + ["b"] * 8)
 LABELS = np.asarray([0] * 6 + [1] * 5 + [0] * 4 + [1] * 4)
-GROUPS = np.asarray([None, "p", "p", None, None, "", "p", "q", "q", None, None] + ["r"] * 3 + [None] * 5, dtype=object)
+GROUPS = np.asarray(
+    [None, "p", "p", None, None, "", "p", "q", "q", None, None] + ["r"] * 3 + [None] * 5, dtype=object
+)
 
 
 @pytest.mark.parametrize("groups", [None, GROUPS])

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
-from flawline.evaluate.histograms import pixel_histograms, quantile_edges, region_histograms
+from flawline.evaluate.histograms import (
+    SpooledHistograms,
+    pixel_histograms,
+    quantile_edges,
+    region_histograms,
+)
 
 
 def test_edges_rise_and_span_the_scores(made):
@@ -49,3 +55,22 @@ def test_regions_add_up():
     maps[0, 5, 5] = 1
     overlap, regions = region_histograms(maps, mask, np.asarray([True]), np.asarray([0.0, 0.5, 1.0]))
     assert regions.tolist() == [2] and overlap.tolist() == [[1.0, 1.0]]
+
+
+def test_spooled_ones_are_those_in_memory_and_their_file_is_the_librarys(made, tmp_path):
+    masks = np.stack([np.zeros(made.maps.shape[1:], bool) if m is None else m for m in made.masks])
+    use = np.arange(len(masks)) % 5 != 0
+    edges = quantile_edges(made.maps, masks, 64)
+    spooled = SpooledHistograms(len(masks), edges, tmp_path)
+    for rows in np.array_split(np.random.default_rng(0).permutation(len(masks)), 5):
+        spooled.count(rows, made.maps[rows], masks[rows], use[rows])
+    whole, found = pixel_histograms(made.maps, masks, use, edges), spooled.load()
+    assert np.array_equal(found.normal, whole.normal) and np.array_equal(found.anomalous, whole.anomalous)
+    overlap, regions = region_histograms(made.maps, masks, use, edges)
+    assert np.array_equal(spooled.overlap.read(np.arange(len(masks))), overlap)
+    assert np.array_equal(spooled.regions, regions)
+    spooled.save(tmp_path / "ours.safetensors")
+    tensors = {"normal": whole.normal, "anomalous": whole.anomalous, "edges": whole.edges}
+    save_file(tensors, tmp_path / "theirs.safetensors")
+    assert (tmp_path / "ours.safetensors").read_bytes() == (tmp_path / "theirs.safetensors").read_bytes()
+    assert load_file(tmp_path / "ours.safetensors")["normal"].shape == whole.normal.shape

@@ -20,7 +20,8 @@ def streamed(labels, scores, limit=1 << 16, parts=7):
 
 
 @pytest.mark.parametrize(
-    "shape", [lambda x: x, lambda x: np.round(x, 1), lambda x: 0.5 + 1e-12 * x, lambda x: 1 / (1 + np.exp(-9 * x))]
+    "shape",
+    [lambda x: x, lambda x: np.round(x, 1), lambda x: 0.5 + 1e-12 * x, lambda x: 1 / (1 + np.exp(-9 * x))],
 )
 def test_equals_scikit_learn_on_few_scores(shape):
     labels, scores = made()

@@ -8,8 +8,18 @@ ONE = np.float32(1)
 
 def scores(unit):
     random = np.random.default_rng(0)
-    inside = [random.random(500), 1 - 2.0 ** -random.uniform(1, 26, 500), 2.0 ** -random.uniform(1, 149, 500), [0, 0.5, 1]]
-    beyond = [-random.random(200), random.normal(0, 1e4, 200), np.exp(random.uniform(-80, 69, 500)), [-1, 2, 1.5]]
+    inside = [
+        random.random(500),
+        1 - 2.0 ** -random.uniform(1, 26, 500),
+        2.0 ** -random.uniform(1, 149, 500),
+        [0, 0.5, 1],
+    ]
+    beyond = [
+        -random.random(200),
+        random.normal(0, 1e4, 200),
+        np.exp(random.uniform(-80, 69, 500)),
+        [-1, 2, 1.5],
+    ]
     made = np.concatenate(inside if unit else inside + beyond).astype(np.float32)
     near = [np.nextafter(np.float32([0.5, 1, 0]), np.float32(way)) for way in (1, 0)]
     return np.unique(np.concatenate([made, *near, *([] if unit else [np.nextafter([ONE], [ONE + 1])])]))

@@ -1,5 +1,5 @@
 import io
-import os
+from pathlib import Path
 
 import numpy as np
 
@@ -22,8 +22,8 @@ def test_rows_come_back_in_any_order_and_unwritten_ones_are_zero(tmp_path):
 
 
 def test_leaves_no_file_and_no_open_descriptor(tmp_path):
-    before = len(os.listdir("/dev/fd"))
+    before = len(list(Path("/dev/fd").iterdir()))
     spool = RowSpool(2, 2, np.float64, tmp_path)
     assert list(tmp_path.iterdir()) == []
     del spool
-    assert len(os.listdir("/dev/fd")) == before
+    assert len(list(Path("/dev/fd").iterdir())) == before

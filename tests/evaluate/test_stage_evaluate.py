@@ -1,5 +1,4 @@
-import sys
-import types
+import json
 
 import numpy as np
 import pandas as pd
@@ -7,6 +6,10 @@ import pytest
 from PIL import Image
 
 from flawline.errors import FlawlineError
+from flawline.evaluate import scoring
+from flawline.evaluate.absent import NOWHERE
+from flawline.evaluate.measure import NO_MASK
+from flawline.evaluate.scoring import HeldScores
 from flawline.evaluate.tables import read_metrics
 from flawline.files import sha256_file, write_json, write_parquet
 from flawline.settings import load_settings
@@ -14,6 +17,11 @@ from flawline.stages import evaluate
 from flawline.workspace import Cell
 
 CELL = Cell("words", "castings", 0)
+CARD = {
+    "train_set": "castings",
+    "train_sha256": ["0" * 64],
+    "threshold": {"value": 2.0, "quantile": 0.95, "from": "good training images"},
+}
 
 
 @pytest.fixture
@@ -33,44 +41,47 @@ def line(workspace, made, monkeypatch):
             Image.fromarray(made.masks[number].astype(np.uint8) * 255).save(file)
     index = made.index.assign(row=range(len(made.index)), mask=masks, sha256=hashes, synthetic=False)
     write_parquet(workspace.features("test", "demo") / "index.parquet", index)
-    write_json(workspace.prompts(CELL) / "card.json", {"train_sha256": ["0" * 64]})
-    detector = types.ModuleType("flawline.detector")
-    detector.asked = []
+    write_json(workspace.prompts(CELL) / "card.json", CARD)
+    write_json(workspace.features("test", "demo") / "card.json", {"grid": 3})
+    write_parquet(workspace.manifest, index.assign(dataset="demo", split="test", problem=None, group=None))
+    asked = []
 
-    def score_features(*given):
-        detector.asked.append(given)
-        return types.SimpleNamespace(image=made.scores, maps=made.maps, types=None)
+    def scorer(*given):
+        asked.append(given)
+        return HeldScores(made.scores, made.maps)
 
-    detector.score_features = score_features
-    monkeypatch.setitem(sys.modules, "flawline.detector", detector)
-    return workspace, load_settings(workspace.params), index, detector
+    monkeypatch.setattr(scoring, "FeatureScorer", scorer)
+    return workspace, load_settings(workspace.params), index, asked
 
 
 def test_writes_the_cell(line):
-    workspace, settings, index, detector = line
+    workspace, settings, index, called = line
     evaluate.run(workspace, settings, CELL, "demo")
     folder = workspace.evaluation(CELL, "demo")
     asked = sorted(set(index["defect"]) - {"good"})
     metrics = read_metrics(folder / "metrics.csv")
-    assert set(metrics["metric"]) >= {"image_auroc", "pixel_auroc", "aupro"}
+    assert set(metrics["metric"]) >= {"image_auroc", "pixel_auroc", "aupro", "aupro_200", "false_alarm_rate"}
+    assert set(json.loads((folder / "provenance.json").read_text())) >= {"prompts_sha256", "features_sha256"}
     assert set(metrics[["method", "seed", "train_set", "test_set"]].iloc[0]) == {
         "words",
         "0",
         "castings",
         "demo",
     }
-    assert detector.asked == [
+    assert called == [
         (workspace, settings, workspace.prompts(CELL), workspace.features("test", "demo"), asked)
     ]
     assert len(list((folder / "overlays").glob("*.png"))) == 3 * settings.evaluate.overlays
 
 
 def test_refuses_an_image_that_trained_the_prompts(line):
-    workspace, settings, index, detector = line
-    write_json(workspace.prompts(CELL) / "card.json", {"train_sha256": sorted(index["sha256"][[5, 2]])})
+    workspace, settings, index, called = line
+    write_json(
+        workspace.prompts(CELL) / "card.json", {**CARD, "train_sha256": sorted(index["sha256"][[5, 2]])}
+    )
     with pytest.raises(FlawlineError, match=r"bolts/test/crack/002\.png and 1 more of 'demo' trained"):
         evaluate.run(workspace, settings, CELL, "demo")
-    assert detector.asked == [] and not workspace.evaluation(CELL, "demo").exists()
+    assert called == [] and not workspace.evaluation(CELL, "demo").exists()
 
 
 def test_refuses_a_card_that_does_not_say(line):
@@ -80,19 +91,16 @@ def test_refuses_a_card_that_does_not_say(line):
         evaluate.run(workspace, settings, CELL, "demo")
 
 
-def test_prompts_without_training_pass(line):
-    workspace, _, index, _ = line
-    write_json(workspace.prompts(CELL) / "card.json", {"train_sha256": []})
-    evaluate.refuse_leak(index, workspace.prompts(CELL), "demo")
-
-
 def test_a_set_without_masks_has_image_metrics_only(line):
     workspace, settings, index, _ = line
     bare = index.assign(mask=pd.Series([None] * len(index), dtype=object))
     write_parquet(workspace.features("test", "demo") / "index.parquet", bare)
     evaluate.run(workspace, settings, CELL, "demo")
     metrics = read_metrics(workspace.evaluation(CELL, "demo") / "metrics.csv")
-    assert set(metrics["metric"]) == {"image_auroc", "image_ap", "image_f1_max"}
+    image = {"image_auroc", "image_ap", "image_f1_max", "false_alarm_rate", "detection_rate", "accuracy"}
+    assert set(metrics["metric"]) == image
+    absent = json.loads((workspace.evaluation(CELL, "demo") / "absent.json").read_text())
+    assert {row["reason"] for row in absent["absent"]} == {NO_MASK, NOWHERE}
 
 
 @pytest.mark.parametrize("what", ["prompts", "features"])

@@ -121,7 +121,9 @@ def test_memory_does_not_grow_with_the_images(made):
         noise = random.normal(0, 0.1, maps.shape).astype(np.float32)
         pixels.update(maps + noise, masks)
         held = pixels.bins
-        sizes.append(sum(array.nbytes for array in (held.normal, held.anomalous, held.overlap, held.low, held.high)))
+        sizes.append(
+            sum(array.nbytes for array in (held.normal, held.anomalous, held.overlap, held.low, held.high))
+        )
         assert not pixels._held
     assert max(sizes) <= 36 * held.limit
     assert pixels.images == 6 * COUNT
@@ -133,7 +135,9 @@ def test_the_bound_tells_where_bins_are_too_wide(made):
     assert 0 < smooth.auroc_bound() < 1e-4
     random = np.random.default_rng(0)
     # Most scores within a few float32 steps, the others all over: the one shape that the bins do not resolve.
-    bad = np.where(random.random(maps.shape) < 0.1, random.random(maps.shape), 0.5 + 1e-6 * maps).astype(np.float32)
+    bad = np.where(random.random(maps.shape) < 0.1, random.random(maps.shape), 0.5 + 1e-6 * maps).astype(
+        np.float32
+    )
     crowded = streamed(bad, masks)
     error = abs(crowded.metrics()["pixel_auroc"] - exact(bad, masks)["pixel_auroc"])
     assert error > 1e-4 and crowded.auroc_bound() >= error

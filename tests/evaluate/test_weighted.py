@@ -3,10 +3,24 @@ import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from flawline.evaluate.aupro import aupro
-from flawline.evaluate.histograms import pixel_histograms, quantile_edges, region_histograms
+from flawline.evaluate.aupro_200 import aupro_200, papers_thresholds
+from flawline.evaluate.histograms import (
+    SpooledHistograms,
+    pixel_histograms,
+    quantile_edges,
+    region_histograms,
+)
 from flawline.evaluate.pixel_metrics import pixel_metrics
 from flawline.evaluate.ranking import rank_pixels
-from flawline.evaluate.weighted import weighted_aupro, weighted_image_metrics, weighted_pixel_metrics
+from flawline.evaluate.weighted import (
+    aupro_200_of,
+    aupro_of,
+    pixel_metrics_of,
+    spooled_sums,
+    weighted_aupro,
+    weighted_image_metrics,
+    weighted_pixel_metrics,
+)
 
 
 def repeated(values, weights):
@@ -84,3 +98,33 @@ def test_no_defective_pixel_is_not_defined(pixels):
     weights = (histograms.anomalous.sum(1) == 0).astype(int)[None]
     assert all(np.isnan(values).all() for values in weighted_pixel_metrics(histograms, weights).values())
     assert np.isnan(weighted_aupro(histograms, overlap, regions, weights, 0.3)).all()
+
+
+def test_sums_from_disk_give_the_same(pixels):
+    maps, masks, histograms, (overlap, regions) = pixels
+    spooled = SpooledHistograms(len(maps), histograms.edges)
+    every = np.arange(len(maps))
+    spooled.count(every, maps, masks, np.ones(len(maps), bool))
+    rows = np.random.default_rng(0).permutation(len(maps))[:17]
+    weights = np.random.default_rng(3).integers(0, 4, (4, len(rows)))
+    sums = spooled_sums(spooled, rows, weights)
+    wanted = weighted_pixel_metrics(histograms.rows(rows), weights)
+    for name, values in pixel_metrics_of(sums).items():
+        assert values == pytest.approx(wanted[name], abs=1e-12)
+    whole = weighted_aupro(histograms.rows(rows), overlap[rows], regions[rows], weights, 0.3)
+    assert aupro_of(sums, 0.3) == pytest.approx(whole, abs=1e-12)
+
+
+def test_the_papers_aupro_of_resamples_with_the_thresholds_of_all(pixels):
+    maps, masks, histograms, _ = pixels
+    spooled = SpooledHistograms(len(maps), histograms.edges)
+    every = np.arange(len(maps))
+    spooled.count(every, maps, masks, np.ones(len(maps), bool))
+    weights = np.random.default_rng(4).integers(0, 4, (3, len(maps)))
+    weights[:, [np.argmax(maps.max(axis=(1, 2))), np.argmin(maps.min(axis=(1, 2)))]] = 1  # the extremes stay
+    thresholds = papers_thresholds(maps.min(), maps.max())
+    found = aupro_200_of(spooled_sums(spooled, every, weights), histograms.edges, thresholds, 0.3)
+    for value, weight in zip(found, weights, strict=True):
+        assert value == pytest.approx(aupro_200(repeated(maps, weight), repeated(masks, weight)), abs=5e-3)
+    good = (np.asarray([mask.any() for mask in masks]) == 0).astype(int)[None]
+    assert np.isnan(aupro_200_of(spooled_sums(spooled, every, good), histograms.edges, thresholds, 0.3)).all()

@@ -8,6 +8,8 @@ from flawline.evaluate.measure import NO_MASK, Measurement
 
 ABSENT = "absent.json"
 NOWHERE = "in no category"
+#: what streaming metrics promise
+TOLERANCE = 1e-4
 
 
 class Absences:
@@ -15,6 +17,7 @@ class Absences:
 
     def __init__(self) -> None:
         self._absent: list[dict[str, Any]] = []
+        self._rough: list[dict[str, Any]] = []
         self._asked: set[str] = set()
         self._found: set[str] = set()
 
@@ -32,6 +35,11 @@ class Absences:
             self._found.update(measured.found)
             self._asked.update(measured.found, measured.absent)
 
+    def rough(self, category: str, bound: float) -> None:
+        """Note how far a category's pixel AUROC may be off (`PixelAccumulator.auroc_bound`), where it matters."""
+        if bound > TOLERANCE:
+            self._rough.append({"category": category, "bound": bound})
+
     def record(self, index: pd.DataFrame, use: Any) -> dict[str, Any]:
         """The JSON record.
 
@@ -41,7 +49,8 @@ class Absences:
 
         Returns:
             `absent`: rows {category, defect, metrics, reason}; category `mean`: in no category. `left_out`: rows
-            {category, images, reason}, how many images pixel metrics do without.
+            {category, images, reason}, how many images pixel metrics do without. `rough`: rows {category, bound} where
+            pixel metrics may be off by more than 1e-4, for scores lie too close for the bins.
         """
         nowhere = sorted(self._asked - self._found)
         rows = list(self._absent)
@@ -56,4 +65,4 @@ class Absences:
             }
             for name, count in without.items()
         ]
-        return {"absent": rows, "left_out": left_out}
+        return {"absent": rows, "left_out": left_out, "rough": self._rough}

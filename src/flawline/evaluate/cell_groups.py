@@ -56,6 +56,8 @@ def _measure_category(
                 together.merge(pixels[part])
         found = measure(images, np.flatnonzero(rows), together, settings)
         absences.note(category, defect, found, only)
+        if defect == ALL:
+            absences.rough(category, together.auroc_bound())
         kept = {name: one for name, one in found.found.items() if not only or name in only}
         groups[category, defect] = Measurement(kept, found.absent, found.curve)
 

@@ -1,6 +1,7 @@
 """A prompt set on cached features: scores and anomaly maps of the images asked for, never of all at once."""
 
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -182,7 +183,9 @@ def read_rows(held: np.ndarray, rows: np.ndarray) -> np.ndarray:
     Pages of a mapping stay counted as this process's memory until the system wants them back: a sweep over a large
     feature folder would look, and be limited, as if all of it were loaded.
     """
-    if not isinstance(held, np.memmap) or held.filename is None or not held.flags.c_contiguous:
+    # A slice still names the offset of the whole: only what `np.load` gave is read from the file.
+    loaded = isinstance(held, np.memmap) and isinstance(held.base, mmap) and held.flags.c_contiguous
+    if not isinstance(held, np.memmap) or not loaded or held.filename is None:
         return np.ascontiguousarray(held[rows], dtype=np.float32)
     result = np.empty((len(rows), *held.shape[1:]), dtype=np.float32)
     count = int(np.prod(held.shape[1:]))

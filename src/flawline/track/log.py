@@ -143,8 +143,8 @@ def _log_parent(store: Store, run_id: str, workspace: Workspace, settings: Setti
         name = f"{row['method']}.{row['metric']}.{row['test_set']}{trained}"
         points.append((name, float(row["value"]), 0))
     log_points(client, run_id, points)
-    for name in ("metrics.csv", "tests.csv", "matrix.csv"):
-        client.log_artifact(run_id, str(workspace.results / name))
+    for file in sorted(workspace.results.glob("*.csv")):  # metrics, paired tests, the matrix
+        client.log_artifact(run_id, str(file))
     client.log_artifact(run_id, str(workspace.params))
     client.log_artifacts(run_id, str(workspace.checks), "checks")
     client.log_table(run_id, leaderboard(table), "leaderboard.json")
