@@ -2,7 +2,7 @@
 
     sync data → one task a DVC stage → log → gate and promotion → the report's stages → artifacts
 
-Which stages there are, their order, and whether they have to run is DVC's knowledge alone.
+Which stages there are, which needs which, and whether they have to run is DVC's knowledge alone.
 """
 
 from pathlib import Path
@@ -11,13 +11,16 @@ from prefect import flow, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.logging import get_run_logger
 
+from flawline.report import timing
 from flawline.settings import load_settings
 from flawline.track import log as tracking
 from flawline.track import pipeline
+from flawline.track.lock_order import arrange
 from flawline.track.recover import session
 from flawline.workspace import Workspace
 from flows.judge import Judgement, judge
 from flows.prefect_here import prefect_here
+from flows.runners import stage_runner
 from flows.stages import run_stages, say, worth_retrying
 from flows.summary import Outcome, board, decision_markdown, results_markdown, show
 
@@ -78,16 +81,20 @@ def retrain(root: str | None = None, force: bool = False) -> Outcome:
         FlawlineError: bad input, told by the stage that met it.
     """
     workspace = Workspace.find(Path(root) if root else None)
-    load_settings(workspace.params)
+    settings = load_settings(workspace.params)
     place = str(workspace.root)
-    with session(workspace) as cleared:
+    with session(workspace) as cleared, stage_runner(workspace, settings) as runner:
         sync_data(place)
         every = pipeline.stages(workspace)
+        order = [stage.name for stage in every]
         late = pipeline.after_decision(every)
-        outcomes = run_stages(workspace, [s for s in every if s.name not in late], force)
+        outcomes = run_stages(workspace, [s for s in every if s.name not in late], runner, force)
+        arrange(workspace, order)
         logged = log_results(place)
         judgement = gate(place, logged)
-        outcomes |= run_stages(workspace, [s for s in every if s.name in late], force)
+        outcomes |= run_stages(workspace, [s for s in every if s.name in late], runner, force)
+        arrange(workspace, order)
+        timing.publish(workspace, settings, order)
         publish(place, logged, judgement)
     return Outcome(logged.run_id, logged.result_id, logged.new, judgement, outcomes, tuple(cleared))
 

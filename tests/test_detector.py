@@ -8,13 +8,15 @@ from PIL import Image
 
 from flawline.clip.backbone import Backbone, load_backbone
 from flawline.clip.image_path import resolve_paths
-from flawline.detector import Detector, score_features, type_name
+from flawline.detector import Detector, type_name
 from flawline.errors import FlawlineError
+from flawline.evaluate.scoring import FeatureScorer, score_features
 from flawline.features.store import FeatureSet
 from flawline.files import write_parquet
 from flawline.prompts import method_class, method_options
 from flawline.prompts.prompt_set import save_prompt_set
 from flawline.render.samples import SETS, draw_flawed, draw_good
+from flawline.serve.tiles import Tiling
 from flawline.settings import Settings, load_settings, parse_settings
 from flawline.stages import features as features_stage
 from flawline.workspace import Cell, Workspace
@@ -78,6 +80,20 @@ def test_pictures_and_cached_features_score_alike(workspace, settings, prompts, 
     for one, result in zip(maps, results, strict=True):
         assert abs(one - result.map).max() < 1e-4
     assert len(FeatureSet.open(folder)) == len(pictures)
+
+
+def test_features_are_scored_by_row_in_any_order(workspace, settings, prompts, pictures) -> None:
+    folder = _cache(workspace, settings, pictures)
+    whole = score_features(workspace, settings, prompts, folder)
+    score = FeatureScorer(workspace, settings, prompts, folder)
+    assert (score.images, score.side) == (3, 64) and 1 <= score.batch <= 64
+    some = score(np.asarray([2, 0]))
+    assert some.image == pytest.approx(whole.image[[2, 0]], abs=1e-5)
+    assert some.maps == pytest.approx(whole.maps[[2, 0]], abs=1e-5)
+    raw = settings.model_dump()
+    raw["evaluate"]["map_size"] = 32
+    small = FeatureScorer(workspace, parse_settings(raw), prompts, folder)
+    assert small(np.asarray([1])).maps.shape == (1, 32, 32)
 
 
 def test_result_says_what_the_threshold_says(workspace, prompts, pictures) -> None:
@@ -162,3 +178,66 @@ def test_methods_without_types_say_so(workspace, prompts, pictures) -> None:
     detector = Detector.open(prompts, workspace.root)
     assert detector.known_types == []
     assert all(r.types == {} and r.type_map is None for r in detector.score(pictures, defects=["dent"]))
+
+
+def test_a_method_that_runs_the_tower_has_nothing_encoded_for_it(
+    workspace, typed, pictures, monkeypatch
+) -> None:
+    """Once the method declares that it reads no features, the tower runs as often as the method runs it."""
+    detector = Detector.open(typed, workspace.root)
+    assert detector.method.reads_pixels
+    kind, blocks = type(detector.method), []
+    detector.method.backbone.visual.transformer.resblocks[0].register_forward_hook(
+        lambda *_: blocks.append("method")
+    )
+    detector.method.backbone.visual.transformer.resblocks[0].attn.out_proj.register_forward_hook(
+        lambda *_: blocks.append("path")  # open_clip's own attention does not call it
+    )
+    found = {}
+    for declared in (True, False):
+        monkeypatch.setattr(kind, "reads_cls", declared, raising=False)
+        monkeypatch.setattr(kind, "reads_patches", declared, raising=False)
+        blocks.clear()
+        found[declared] = Detector.open(typed, workspace.root)
+        found[declared].method = detector.method
+        found[declared] = found[declared].score(pictures), list(blocks)
+    assert "path" in found[True][1] and found[False][1] == ["method"]
+    for one, other in zip(found[True][0], found[False][0], strict=True):
+        assert one.score == other.score and one.types == other.types and np.array_equal(one.map, other.map)
+
+
+def test_an_iterator_is_read_a_batch_ahead_and_no_further(workspace, prompts, pictures) -> None:
+    detector = Detector.open(prompts, workspace.root)
+    detector.batch = 2
+    wanted = [result.score for result in detector.score(pictures * 3)]
+    read: list[int] = []
+
+    def come():
+        for number, picture in enumerate(pictures * 3):
+            read.append(number)
+            yield picture
+
+    results = detector.stream(come())
+    for number, result in enumerate(results):
+        assert len(read) <= 2 * (number // 2 + 2)
+        assert result.score == wanted[number]
+    assert len(read) == 9
+
+
+def test_tiles_tell_the_largest_of_their_scores_and_a_finer_map(workspace, prompts, typed, pictures) -> None:
+    detector = Detector.open(prompts, workspace.root)
+    picture = pictures[1].resize((300, 200))
+    tiling = Tiling(2, 64)
+    views = detector.score(tiling.split(picture))
+    [result] = detector.score([picture], tiles=2)
+    assert result.score == pytest.approx(max(view.score for view in views), abs=1e-6)
+    maps = torch.from_numpy(np.stack([view.map for view in views]))
+    assert result.map.shape == (112, 112) and np.allclose(result.map, tiling.blend(maps).numpy(), atol=1e-5)
+    plain = detector.score([picture, pictures[0]])
+    for one, other in zip(plain, detector.score([picture, pictures[0]], tiles=1), strict=True):
+        assert one.score == other.score and np.array_equal(one.map, other.map)
+    both = detector.score([pictures[0], picture], tiles=2)
+    assert both[1].score == pytest.approx(result.score, abs=1e-6)
+    [told] = Detector.open(typed, workspace.root).score([picture], tiles=2)
+    assert told.type_map is not None and told.type_map.shape == (112, 112)
+    assert list(told.types) == ["good", "scratch", "stain"]

@@ -35,6 +35,10 @@ class Brightness:
         self.batches: list[int] = []
         self.asked: dict[str, Any] = {}
         self.method = SimpleNamespace(name="brightness", knows_types=False)
+        self.expected = 0
+
+    def speed_up(self, expected: int) -> None:
+        self.expected = expected
 
     def score(self, images: list[Image.Image], **asked: Any) -> list[Answer]:
         self.batches.append(len(images))
@@ -214,3 +218,29 @@ def test_defect_words_for_a_method_without_types_are_refused(
     assert run(["score", str(picture("a.png", 200)), "--defects", "scratch"]) == 2
     assert "brightness knows no defect types" in capsys.readouterr().err
     assert detector.batches == []
+
+
+def test_tiles_and_speed_are_asked_for(detector: Brightness, picture: Callable, tmp_path: Path) -> None:
+    for number in range(3):
+        picture(f"in/{number}.png", 200)
+    assert run(["score", str(tmp_path / "in")]) == 0
+    assert detector.expected == 0 and "tiles" not in detector.asked
+    assert run(["score", str(tmp_path / "in"), "--fast", "--tiles", "3"]) == 0
+    assert detector.expected == 30 and detector.asked["tiles"] == 3
+
+
+@pytest.mark.parametrize("given", ["0", "9", "two"])
+def test_impossible_tiles_are_refused(detector: Brightness, picture: Callable, given: str) -> None:
+    assert run(["score", str(picture("a.png", 200)), "--tiles", given]) == 2
+    assert detector.batches == []
+
+
+def test_an_overlay_that_cannot_be_written_is_told(
+    detector: Brightness, picture: Callable, tmp_path: Path, capsys: Any
+) -> None:
+    """It is drawn in a thread: its failure must come out all the same."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "overlays").write_text("in the way")
+    assert run(["score", str(picture("a.png", 200)), "--out", str(out)]) != 0
+    assert "overlays" in capsys.readouterr().err

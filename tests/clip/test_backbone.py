@@ -159,6 +159,15 @@ def test_preprocess_squashes_normalises_and_takes_any_mode(tiny: Backbone) -> No
     assert torch.equal(grey, tiny.preprocess(Image.new("RGB", (40, 40), (128, 128, 128))))
 
 
+def test_preprocess_is_the_plain_formula_to_the_last_bit(tiny: Backbone) -> None:
+    """A table of 256 values a channel, not arithmetic on every pixel."""
+    side = tiny.image_size
+    picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    values = torch.from_numpy(picture.astype(np.float32) / 255.0)
+    wanted = ((values - torch.tensor(tiny.mean)) / torch.tensor(tiny.std)).permute(2, 0, 1)
+    assert torch.equal(tiny.preprocess(Image.fromarray(picture)), wanted)
+
+
 def test_preprocess_antialiases(tiny: Backbone) -> None:
     """A one-pixel checkerboard eight times too fine becomes flat grey, not a moiré."""
     side = tiny.image_size * 8

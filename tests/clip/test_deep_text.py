@@ -75,6 +75,25 @@ def test_equals_the_slow_reference_and_its_gradients(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_common_places_computed_once_change_nothing(backbone_of: Callable[..., Backbone], shape: str) -> None:
+    """Prompts of two lengths, together, alone and at full length: equal to 1e-6 of the largest value."""
+    backbone = backbone_of(shape)
+    deep = [token.detach() for token in tokens(backbone)]
+    embeddings, eot = prompts(backbone)
+    ends = torch.tensor([int(eot[0]) - 2, *eot[1:].tolist()])
+    want = slow(backbone, embeddings, ends, deep)
+    alone = torch.cat(
+        [encode_deep(backbone, embeddings[k : k + 1], ends[k : k + 1], deep) for k in range(len(ends))]
+    )
+    for have in (
+        encode_deep(backbone, embeddings, ends, deep, shared=SHARED),
+        encode_deep(backbone, embeddings, ends, deep),
+        alone,
+    ):
+        assert float((have - want).abs().max() / want.abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_without_deep_tokens_it_is_the_plain_encoder(
     backbone_of: Callable[..., Backbone], shape: str
 ) -> None:

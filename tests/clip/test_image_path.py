@@ -276,3 +276,35 @@ def test_levels_that_cannot_be_read_are_named(
 ) -> None:
     with pytest.raises(FlawlineError, match=told):
         encode_image(backbone_of("tok"), pictures(), {"late": path})
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_class_token_alone_is_the_whole_blocks(backbone_of: Callable[..., Backbone], shape: str) -> None:
+    for step in walk(backbone_of(shape), pictures()):
+        assert torch.allclose(step.class_token(), step.after[:, :1], atol=1e-5)
+
+
+def test_a_walk_ends_where_it_is_told(backbone_of: Callable[..., Backbone]) -> None:
+    backbone = backbone_of("tok")
+    for depth, numbers in ((None, [1, 2, 3, 4]), (2, [1, 2]), (0, [])):
+        assert [step.number for step in walk(backbone, pictures(), depth)] == numbers
+
+
+@pytest.mark.parametrize("shape", ["tok", "avg"])
+def test_what_is_left_out_changes_nothing_else(backbone_of: Callable[..., Backbone], shape: str) -> None:
+    """Without image features, without patches, or with a narrow last block (never where patches are pooled)."""
+    backbone = backbone_of(shape)
+    paths = {"laa": PATHS["laa"], "early": ImagePath(attention="vv", levels=[1, 2])}
+    full = encode_image(backbone, pictures(), paths)
+    no_cls = encode_image(backbone, pictures(), paths, cls=False)
+    no_patches = encode_image(backbone, pictures(), paths, patches=False)
+    narrow = encode_image(backbone, pictures(), paths, narrow=True)
+    for name, wanted in full.items():
+        assert torch.equal(no_cls[name].patches, wanted.patches) and no_cls[name].cls.shape == (3, 0)
+        assert torch.equal(no_patches[name].cls, wanted.cls)
+        assert no_patches[name].patches.shape == (3, 0, 0, 0)
+        assert torch.allclose(narrow[name].cls, wanted.cls, atol=1e-5)
+        assert torch.equal(narrow[name].patches, wanted.patches)
+    plain = {"p": ImagePath()}
+    wide = encode_image(backbone, pictures(), plain)["p"]
+    assert torch.equal(encode_image(backbone, pictures(), plain, narrow=True)["p"].cls, wide.cls)

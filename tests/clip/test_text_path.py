@@ -16,6 +16,8 @@ from flawline.clip.text_path import (
     encode_words,
     fill,
     nearest_words,
+    pass_through,
+    read_at,
     slots,
 )
 from flawline.errors import FlawlineError
@@ -51,6 +53,53 @@ def test_released_code_gives_the_same_numbers(golden_backbone: Backbone) -> None
     want = gold["out.text_features_raw"]
     have = encode_words(golden_backbone, texts)
     assert float((have - want).abs().max() / want.abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("shape", ["tok", "layerscale", "quickgelu", "own-text"])
+def test_a_block_is_open_clips_block_and_is_read_where_it_is_asked(
+    backbone_of: Callable[..., Backbone], shape: str
+) -> None:
+    """Values and gradients, to 1e-6 of the largest."""
+    backbone = backbone_of(shape)
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(3, 9, backbone.text_width, generator=generator)
+    places, mask = torch.tensor([8, 3, 0]), backbone.text.attn_mask[:9, :9]
+    goal = torch.randn(3, backbone.text_width, generator=generator)
+    rows = torch.arange(3)
+    for block in backbone.text.transformer.resblocks:
+        found = []
+        for read in (
+            lambda x, block=block: block(x, attn_mask=mask)[rows, places],
+            lambda x, block=block: pass_through(block, x, mask)[rows, places],
+            lambda x, block=block: read_at(block, x, places, mask),
+        ):
+            x = start.clone().requires_grad_()
+            out = read(x)
+            (out * goal).sum().backward()
+            found.append((out.detach(), x.grad))
+        for other in found[1:]:
+            for have, want in zip(other, found[0], strict=True):
+                assert float((have - want).abs().max() / want.abs().max()) < 1e-6
+    assert float(found[0][1][1, 4:].abs().max()) == 0  # what follows the place read does not count
+
+
+def test_a_block_of_another_kind_is_run_as_it_is() -> None:
+    class Doubled(torch.nn.Module):
+        def forward(self, x: torch.Tensor, attn_mask: torch.Tensor) -> torch.Tensor:
+            return 2 * x + attn_mask.sum()
+
+    x, mask = torch.randn(2, 4, 5), torch.ones(4, 4)
+    assert torch.equal(pass_through(Doubled(), x, mask), 2 * x + 16)
+    assert torch.equal(read_at(Doubled(), x, torch.tensor([3, 1]), mask), (2 * x + 16)[[0, 1], [3, 1]])
+
+
+def test_a_template_is_tokenized_once(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = PromptTemplate.context(3, "an uncommon noun.")
+    first = template.tokenize(tiny)
+    monkeypatch.setattr(tiny.tokenizer, "encode", lambda words: pytest.fail(f"tokenized again: {words}"))
+    again = template.tokenize(tiny)
+    assert torch.equal(first.ids, again.ids) and first.eot == again.eot
+    assert again.ids is not first.ids  # nobody can change the next one's
 
 
 def test_another_word_another_feature(tiny: Backbone) -> None:

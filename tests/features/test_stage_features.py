@@ -1,5 +1,6 @@
 """The stage: rows and values of both parts, independence of batch size, and faults."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def test_features_do_not_depend_on_batch_size(synthetic: Workspace, change_setti
     found = []
     for batch in (1, 4, 32):
         settings = change_settings(features={"batch": batch, "dtype": "float32"})
+        shutil.rmtree(synthetic.root / ".flawline", ignore_errors=True)
         stage.run(synthetic, settings, "train", "parts")
         features = FeatureSet.open(synthetic.features("train", "parts"))
         found.append([np.array(features.cls("laa")), np.array(features.patches("laa"))])
@@ -102,6 +104,7 @@ def test_a_second_run_writes_the_same_bytes(synthetic: Workspace, change_setting
     stage.run(synthetic, change_settings(), "train", "parts")
     before = sha256_folder(folder)
     torch.manual_seed(99)
+    shutil.rmtree(synthetic.root / ".flawline")
     stage.run(synthetic, change_settings(), "train", "parts")
     assert sha256_folder(folder) == before
 

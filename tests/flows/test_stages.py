@@ -1,21 +1,27 @@
 """Stages as tasks, on a DVC line of a few shell commands."""
 
+import os
+import signal
 import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import small_line
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.runtime import flow_run
+from ruamel.yaml import YAML
 
 from flawline.errors import FlawlineError
+from flawline.settings import parse_settings
 from flawline.track import pipeline
 from flawline.track.pipeline import StageCrashed
 from flawline.workspace import Workspace
 from flows import stages
+from flows.runners import stage_runner
 from flows.stages import run_stages
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -23,10 +29,16 @@ RUN_IDS: list[str] = []
 
 
 @flow(name="only stages")
-def only_stages(root: str, force: bool = False) -> dict[str, str]:
+def only_stages(root: str, force: bool = False, workers: int = 1) -> dict[str, str]:
     RUN_IDS.append(str(flow_run.id))
     workspace = Workspace(Path(root))
-    return run_stages(workspace, pipeline.stages(workspace), force)
+    with stage_runner(workspace, settings(workers)) as runner:
+        return run_stages(workspace, pipeline.stages(workspace), runner, force)
+
+
+def settings(workers: int):  # type: ignore[no-untyped-def]
+    raw = YAML(typ="safe", pure=True).load(small_line.PARAMS)
+    return parse_settings({**raw, "run": {"workers": workers}})
 
 
 def repo(root: Path, text: str) -> Workspace:
@@ -146,3 +158,84 @@ def test_the_stages_after_a_failed_one_do_not_run(tmp_path: Path) -> None:
     with pytest.raises(FlawlineError):
         only_stages(str(tmp_path))
     assert ran(workspace) == ["make"] and not (tmp_path / "b").exists()
+
+
+# Each of two says that it is there and waits for the other: they end only side by side.
+MEET = """\
+stages:
+  left:
+    cmd: &meet >-
+      touch $DVC_STAGE.here; echo here; for i in $(seq 600); do
+      [ -f left.here ] && [ -f right.here ] && break; sleep 0.1; done;
+      [ -f left.here ] && [ -f right.here ] && echo $DVC_STAGE $FLAWLINE_THREADS $OMP_NUM_THREADS > $DVC_STAGE
+    outs: [left]
+  right: {cmd: *meet, outs: [right]}
+  both: {cmd: cat left right > both, deps: [left, right], outs: [both]}
+"""
+
+
+def test_stages_that_do_not_wait_for_each_other_run_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FLAWLINE_THREADS", "3")
+    repo(tmp_path, MEET)
+    assert only_stages(str(tmp_path), workers=2) == {"left": "ran", "right": "ran", "both": "ran"}
+    assert (tmp_path / "both").read_text() == "left 3 3\nright 3 3\n", "each with its fixed number of threads"
+    told = capsys.readouterr().err.splitlines()
+    assert {"    left: here", "    right: here"} <= set(told), "who speaks is told"
+    assert [line.split(":")[0] for line in told if " ran in " in line][-1] == "  both"
+
+
+def test_one_worker_runs_one_stage_at_a_time(tmp_path: Path) -> None:
+    count = "cmd: 'mkdir busy && sleep 0.3 && rmdir busy && touch $DVC_STAGE'"
+    repo(tmp_path, f"stages:\n  a: {{{count}, outs: [a]}}\n  b: {{{count}, outs: [b]}}\n")
+    assert only_stages(str(tmp_path), workers=1) == {"a": "ran", "b": "ran"}, "mkdir fails where it is there"
+
+
+FAILING = """\
+stages:
+  bad: {cmd: "until [ -f begun ]; do sleep 0.1; done; echo 'error: a.png is empty' >&2; exit 2", outs: [x]}
+  good: {cmd: "touch begun; sleep 3; echo good >> ran.txt; touch good", outs: [good]}
+  later: {cmd: "echo later >> ran.txt; touch later", outs: [later]}
+  after: {cmd: "echo after >> ran.txt; touch after", deps: [good], outs: [after]}
+"""
+
+
+def test_what_runs_beside_a_failure_ends_and_nothing_new_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of `good` and `later` the one that got the second place ends; in DVC's order that is `good`."""
+    workspace = repo(tmp_path, FAILING)
+    with pytest.raises(FlawlineError, match=r"^a\.png is empty$"):
+        only_stages(str(tmp_path), workers=2)
+    assert ran(workspace) == ["good"] and pipeline.stale(workspace, ["good"]) == set()
+    assert "bad: failed; good may end, nothing new begins" in capsys.readouterr().err
+
+
+def test_an_interrupt_stops_all_that_run_and_the_next_run_goes_on(
+    tmp_path: Path,
+) -> None:
+    waiting = "echo $$ > $DVC_STAGE.pid; [ -f go ] || sleep 600; touch $DVC_STAGE"
+    text = f"stages:\n  a: {{cmd: &c '{waiting}', outs: [a]}}\n  b: {{cmd: *c, outs: [b]}}\n"
+    repo(tmp_path, text)
+    pids = [tmp_path / "a.pid", tmp_path / "b.pid"]
+
+    def interrupt() -> None:
+        end = time.monotonic() + 60
+        while not all(pid.is_file() and pid.read_text().strip() for pid in pids) and time.monotonic() < end:
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        only_stages(str(tmp_path), workers=2)
+    thread.join()
+    assert not any(alive(int(pid.read_text())) for pid in pids)
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+    (tmp_path / "go").touch()
+    assert only_stages(str(tmp_path), workers=2) == {"a": "ran", "b": "ran"}
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

@@ -1,11 +1,12 @@
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from flawline.report.figures import DARK, LIGHT, Line, mean_curve, plot
+from flawline.report.figures import DARK, LEGEND_INSIDE, LIGHT, Line, mean_curve, plot
 
 
 def opened(source):
@@ -48,3 +49,24 @@ def test_mean_curve_of_steps():
     second = ([0.0, 0.0, 1.0], [0.0, 0.8, 1.0])
     assert mean_curve([first], np.asarray([0.0, 0.5, 1.0])).tolist() == pytest.approx([0.4, 0.4, 1.0])
     assert mean_curve([first, second], np.asarray([0.0]))[0] == pytest.approx(0.6)
+
+
+def many(count):
+    return [Line([0, 1], [0, 1], f"method {number}", number) for number in range(count)]
+
+
+def test_a_long_legend_stands_below_the_axes():
+    inside, below = (plot(many(count), "lines", "x", "y") for count in (LEGEND_INSIDE, 9))
+    assert (inside.width, inside.height) == opened(inside.light).size == (660, 525)
+    assert (below.width, below.height) == opened(below.dark).size and below.height > inside.height
+
+
+def test_a_band_is_drawn_around_its_line():
+    line = Line([0, 1], [0.5, 0.5], "a", 1)
+    banded = replace(line, band=([0.2, 0.2], [0.8, 0.8]))
+    bare, shaded = (
+        opened(plot([one], "a", "x", "y", y_limits=(0, 1)).light).convert("RGB") for one in (line, banded)
+    )
+    place = (330, 160)  # above the line, inside the band
+    ground = tuple(int(LIGHT.ground[k : k + 2], 16) for k in (1, 3, 5))
+    assert bare.getpixel(place) == ground and shaded.getpixel(place) != ground

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import small_line
 
 from flawline.errors import ChecksFailed, FlawlineError
 from flawline.track import pipeline
-from flawline.track.pipeline import Busy, StageCrashed, after_decision, log_file, run, stages, stale
+from flawline.track.pipeline import StageCrashed, after_decision, log_file, run, stages, stale
 from flawline.workspace import Workspace
 
 DVC_YAML = """\
@@ -136,13 +138,34 @@ def test_what_dvc_itself_refuses_is_one_line(tmp_path: Path) -> None:
         stages(workspace)
 
 
-def test_a_held_lock_is_busy(tmp_path: Path) -> None:
+def test_a_held_lock_is_waited_for(tmp_path: Path) -> None:
+    """Longer than the three seconds after which DVC by itself gives up, before and after the command."""
     from dvc.repo import Repo
 
-    workspace = one(tmp_path, "touch out")
-    with Repo(str(workspace.root)) as held, held.lock, pytest.raises(Busy):
-        run(workspace, "only")
-    assert run(workspace, "only") == "ran"
+    workspace = one(
+        tmp_path, "touch begun; until [ -f held ]; do sleep 0.1; done; echo ran >> ran.txt; touch out"
+    )
+    begun, held = workspace.root / "begun", workspace.root / "held"
+
+    def hold(repo: Repo) -> None:
+        with repo.lock:
+            locked.set()
+            time.sleep(4)
+        while not begun.exists():
+            time.sleep(0.1)
+        with repo.lock:
+            held.touch()
+            time.sleep(4)
+
+    locked = threading.Event()
+    with Repo(str(workspace.root)) as repo:
+        thread = threading.Thread(target=hold, args=[repo])
+        thread.start()
+        locked.wait(10)
+        assert run(workspace, "only") == "ran"
+        thread.join()
+    assert (workspace.root / "ran.txt").read_text() == "ran\n", "a finished command is not repeated"
+    assert stale(workspace) == set()
 
 
 def test_an_interrupt_stops_the_stage(tmp_path: Path) -> None:

@@ -4,17 +4,21 @@ A bad image is a problem to tell, not a reason to stop: the others are still sco
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flawline.cli.overlay import Scale, scale_of, side_by_side
 from flawline.data.images import is_image_name, load_rgb
 from flawline.errors import FlawlineError
 from flawline.files import atomic_file, write_text
 from flawline.progress import track
+from flawline.serve.ahead import ahead, in_batches
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
     from flawline.detector import Detector
@@ -72,8 +76,11 @@ def score_images(
     problems: list[str],
     defects: list[str] | None = None,
     category: str = "",
+    tiles: int = 1,
 ) -> Iterator[Scored]:
     """Score in batches, so that memory does not grow with the number of images.
+
+    The next batch is decoded, and the last one's overlays are drawn, while one is scored.
 
     Args:
         detector: scores a list of PIL images.
@@ -82,40 +89,60 @@ def score_images(
         max_pixels: larger images are refused by their header.
         out: folder for overlays, or None for none. The first batch sets the colours' scale for all of them.
         problems: gets one clause for every image that cannot be used.
-        defects, category: as `Detector.score` takes them.
+        defects, category, tiles: as `Detector.score` takes them.
     """
     names = _overlay_names(images) if out is not None else {}
-    starts = range(0, len(images), batch)
+    asked: dict[str, Any] = {"category": category, "defects": defects} | (
+        {"tiles": tiles} if tiles != 1 else {}
+    )
+    batches = list(in_batches(images, batch))
+    opened = ahead(partial(_open, max_pixels=max_pixels), batches)
     scale: Scale | None = None
-    for start in track(starts, f"scoring {len(images)} images, in batches"):
-        usable = list(_open(images[start : start + batch], max_pixels, problems))
-        pictures = [image for _, image in usable]
-        results = detector.score(pictures, category=category, defects=defects) if usable else []
-        if out is not None and results and scale is None:
-            scale = scale_of([result.map for result in results])
-        for (item, image), result in zip(usable, results, strict=True):
-            overlay = names.get(item.path)
-            if out is not None and overlay is not None and scale is not None:
-                _write_png(out / overlay, side_by_side(image, result.map, scale))
-            yield Scored(
-                image=str(item.path),
-                score=float(result.score),
-                threshold=float(result.threshold),
-                is_anomalous=bool(result.is_anomalous),
-                defect=result.defect,
-                overlay=overlay,
-                types=result.types,
-            )
+    with ThreadPoolExecutor(1, thread_name_prefix="flawline-overlays") as drawing:
+        drawn: list[Future[None]] = []
+        for _ in track(batches, f"scoring {len(images)} images, in batches"):
+            usable, faults = next(opened)
+            problems += faults
+            results = detector.score([image for _, image in usable], **asked) if usable else []
+            if out is not None and results and scale is None:
+                scale = scale_of([result.map for result in results])
+            _ended(drawn)
+            for (item, image), result in zip(usable, results, strict=True):
+                overlay = names.get(item.path)
+                if out is not None and overlay is not None and scale is not None:
+                    drawn.append(drawing.submit(_draw, out / overlay, image, result.map, scale))
+                yield Scored(
+                    image=str(item.path),
+                    score=float(result.score),
+                    threshold=float(result.threshold),
+                    is_anomalous=bool(result.is_anomalous),
+                    defect=result.defect,
+                    overlay=overlay,
+                    types=result.types,
+                )
+        _ended(drawn)
 
 
-def _open(
-    images: Sequence[Found], max_pixels: int, problems: list[str]
-) -> Iterator[tuple[Found, "Image.Image"]]:
+def _open(images: Sequence[Found], max_pixels: int) -> tuple[list[tuple[Found, "Image.Image"]], list[str]]:
+    """The images that can be used, decoded, and a clause for each of the others."""
+    usable, faults = [], []
     for item in images:
         try:
-            yield item, load_rgb(item.path, max_pixels)
+            usable.append((item, load_rgb(item.path, max_pixels)))
         except FlawlineError as error:
-            problems.append(error.problem)
+            faults.append(error.problem)
+    return usable, faults
+
+
+def _ended(drawn: "list[Future[None]]") -> None:
+    """Wait for overlays, so that no more than a batch of pictures waits; what failed is raised here."""
+    while drawn:
+        drawn.pop(0).result()
+
+
+def _draw(path: Path, image: "Image.Image", values: "np.ndarray", scale: Scale) -> None:
+    with atomic_file(path) as partial_file:
+        side_by_side(image, values, scale).save(partial_file, format="PNG")
 
 
 def _overlay_names(images: Sequence[Found]) -> dict[Path, str]:
@@ -130,11 +157,6 @@ def _overlay_names(images: Sequence[Found]) -> dict[Path, str]:
         taken.add(name)
         names[item.path] = name
     return names
-
-
-def _write_png(path: Path, image: "Image.Image") -> None:
-    with atomic_file(path) as partial:
-        image.save(partial, format="PNG")
 
 
 def write_csv(path: Path, rows: Sequence[Scored]) -> None:

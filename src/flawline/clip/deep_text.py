@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flawline.clip.backbone import Backbone
-from flawline.clip.registry import open_clip
-from flawline.clip.text_path import project
+from flawline.clip.text_path import PlainBlock, attend, finish, pass_through, project, read_at
 from flawline.errors import FlawlineError
 
-_Block = open_clip.transformer.ResidualAttentionBlock  # what `_branches` knows the inside of
 DEVIATION = 0.02  # of every learned token's start, in both methods' released code
 
 
@@ -72,22 +71,17 @@ def encode_deep(
     length = int(eot.max()) + 1
     x = embeddings[:, :length] + tower.positional_embedding[:length]
     mask = tower.attn_mask[:length, :length]
-    blocks = tower.transformer.resblocks
-    if half or not reach < shared <= int(eot.min()) or not all(isinstance(b, _Block) for b in blocks):
-        shared = 0
-    trunk, x = x[:1, :shared], x[:, shared:]
-    for layer, block in enumerate(blocks):
-        if 1 <= layer <= len(deep):
-            if shared:
-                trunk = _overwrite(trunk, deep[layer - 1], half)
-            else:
+    blocks = list(tower.transformer.resblocks)
+    ends = eot.to(x.device)
+    if not half and reach < shared <= int(eot.min()) and all(isinstance(b, PlainBlock) for b in blocks):
+        at_end = _tree(blocks, x, ends, mask, deep, shared)
+    else:
+        for layer, block in enumerate(blocks):
+            if 1 <= layer <= len(deep):
                 x = _overwrite(x, deep[layer - 1], half)
-        if shared:
-            x = _branches(block, trunk, x, mask[shared:])
-            trunk = block(trunk, attn_mask=mask[:shared, :shared])
-        else:
-            x = block(x, attn_mask=mask)
-    at_end = x[torch.arange(len(x), device=x.device), eot.to(x.device) - shared]
+            if layer < len(blocks) - 1:
+                x = pass_through(block, x, mask)
+        at_end = read_at(blocks[-1], x, ends, mask)
     return project(tower.text_projection, tower.ln_final(at_end))
 
 
@@ -96,13 +90,38 @@ def _overwrite(x: Tensor, tokens: Tensor, half: bool) -> Tensor:
     each = tokens.expand(len(x), *tokens.shape)
     if half:
         each = each.half()  # after expand: the gradient is rounded a sequence, then summed
-    return torch.cat([x[:, :1], each.to(x.dtype), x[:, 1 + len(tokens) :]], dim=1)
+    first, _, rest = x.split([1, len(tokens), x.shape[1] - 1 - len(tokens)], dim=1)
+    return torch.cat([first, each.to(x.dtype), rest], dim=1)
 
 
-def _branches(block: Any, trunk: Tensor, x: Tensor, mask: Tensor) -> Tensor:
-    """One block over branches [P, s, W] that also see the trunk [1, t, W] before them; mask [s, t + s]."""
-    own = block.ln_1(x)
-    seen = torch.cat([block.ln_1(trunk).expand(len(x), -1, -1), own], dim=1)
-    x = x + block.ls_1(block.attention(own, seen, seen, attn_mask=mask))
-    added: Tensor = block.ls_2(block.mlp(block.ln_2(x)))
-    return x + added
+def _tree(
+    blocks: list[Any], x: Tensor, ends: Tensor, mask: Tensor, deep: Sequence[Tensor], shared: int
+) -> Tensor:
+    """Prompts [P, T, W] that begin alike, as a trunk of `shared` places with P branches; hidden states [P, W] at the
+    ends after the last block.
+
+    Trunk and branches stand in one table [shared + P·s, W]: what works on single tokens (norms, projections, MLP) runs
+    over it once, and the trunk's keys and values are computed once and looked at by every branch.
+    """
+    count, own = len(x), x.shape[1] - shared
+    table = torch.cat([x[0, :shared], x[:, shared:].flatten(0, 1)])
+    places = shared + torch.arange(count, device=x.device) * own + (ends - shared)
+    for layer, block in enumerate(blocks):
+        if 1 <= layer <= len(deep):
+            table = _overwrite(table[None], deep[layer - 1], half=False)[0]
+        weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
+        before, after = F.linear(block.ln_1(table), weight, bias).split([shared, count * own])
+        trunk = before[None].chunk(3, dim=-1)
+        query, *seen = after.unflatten(0, (count, own)).chunk(3, dim=-1)
+        keys, values = (
+            torch.cat([common.expand(count, -1, -1), each], dim=1)
+            for common, each in zip(trunk[1:], seen, strict=True)
+        )
+        if layer == len(blocks) - 1:
+            rows = torch.arange(count, device=x.device)
+            mixed = attend(block, query[rows, ends - shared][:, None], keys, values, mask[ends, None, None])
+            return finish(block, table[places], mixed[:, 0])
+        mixed = attend(block, query, keys, values, mask[shared:])
+        of_trunk = attend(block, trunk[0], trunk[1], trunk[2], mask[:shared, :shared])
+        table = finish(block, table, torch.cat([of_trunk[0], mixed.flatten(0, 1)]))
+    raise AssertionError("a text tower has blocks")

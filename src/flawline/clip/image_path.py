@@ -11,6 +11,7 @@ instead of queries with keys; `radius` lets a patch see only patches near it, an
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -32,7 +33,20 @@ class Step:
     q: Tensor  # [B, H, L, W/H] from LN1(before), as are k and v
     k: Tensor
     v: Tensor
-    after: Tensor  # [B, L, W] output of the block
+
+    @cached_property
+    def after(self) -> Tensor:
+        """[B, L, W] output of the block; computed when it is asked for, so a last block may go without."""
+        return self._output(self.before, self.q)
+
+    def class_token(self) -> Tensor:
+        """[B, 1, W]: the block's output for the class token alone, a fraction of the work; `after` up to rounding."""
+        return self._output(self.before[:, :1], self.q[:, :, :1])
+
+    def _output(self, x: Tensor, q: Tensor) -> Tensor:
+        after = x + _attend(self.block, q, self.k, self.v)
+        added: Tensor = after + self.block.ls_2(self.block.mlp(self.block.ln_2(after)))
+        return added
 
 
 class Encoded(NamedTuple):
@@ -48,13 +62,28 @@ class Encoded(NamedTuple):
 
 
 @torch.no_grad()
-def encode_image(backbone: Backbone, images: Tensor, paths: dict[str, ImagePath]) -> dict[str, Encoded]:
+def encode_image(
+    backbone: Backbone,
+    images: Tensor,
+    paths: dict[str, ImagePath],
+    *,
+    cls: bool = True,
+    patches: bool = True,
+    narrow: bool = False,
+) -> dict[str, Encoded]:
     """Image and patch features of a batch, in one pass of the original stream for all paths.
+
+    Nothing is computed that no result needs: a local stream ends at its last level, the pass at the last one of all
+    if no image feature is wanted.
 
     Args:
         backbone: the frozen CLIP.
         images: [B, 3, S, S] as `Backbone.preprocess` makes them.
         paths: how to read features, by name.
+        cls: whether image features are wanted; without, they are empty: [B, 0].
+        patches: whether patch features are wanted; without, they are empty: [B, 0, 0, 0].
+        narrow: in the last block, compute the class token alone where nothing else is read from it. Equal up to
+            rounding (shorter matrices are summed in another order), so no default.
 
     Returns:
         The features of each path. The image feature of a path with `image_norm` is open_clip's encode_image.
@@ -62,23 +91,49 @@ def encode_image(backbone: Backbone, images: Tensor, paths: dict[str, ImagePath]
     Raises:
         FlawlineError: a path asks for a block that the backbone does not have.
     """
-    paths = resolve_paths(backbone, paths)
-    streams = {name: LocalStream(path, backbone) for name, path in paths.items() if path.attention != "plain"}
+    return encode_resolved(backbone, images, resolve_paths(backbone, paths), cls, patches, narrow)
+
+
+def encode_resolved(
+    backbone: Backbone,
+    images: Tensor,
+    paths: dict[str, ImagePath],
+    cls: bool = True,
+    patches: bool = True,
+    narrow: bool = False,
+) -> dict[str, Encoded]:
+    """`encode_image` for paths from `resolve_paths`, tensors alone: what torch.compile can take in one piece."""
     read: dict[str, list[Tensor]] = {name: [] for name in paths}
+    wanted = paths if patches else {}
+    streams = {
+        name: LocalStream(path, backbone) for name, path in wanted.items() if path.attention != "plain"
+    }
+    depth = (
+        backbone.vision_layers if cls else max((int(path.levels[-1]) for path in wanted.values()), default=0)
+    )
     step = None
-    for step in walk(backbone, images):
-        for name, path in paths.items():
-            if name in streams:
+    for step in walk(backbone, images, depth):
+        for name, path in wanted.items():
+            if name in streams and step.number <= path.levels[-1]:
                 streams[name].advance(step)
             if step.number in path.levels:
                 tokens = streams[name].tokens if name in streams else step.after[:, 1:]
                 read[name].append(read_patches(backbone, tokens, path.space))
-    assert step is not None
-    pooled = {
-        norm: image_feature(backbone, step.after, norm) for norm in {p.image_norm for p in paths.values()}
-    }
+    pooled: dict[bool, Tensor] = {}
+    if cls:
+        assert step is not None
+        read_whole = any(name not in streams and step.number in path.levels for name, path in wanted.items())
+        alone = narrow and not read_whole and backbone.visual.pool_type == "tok"
+        last = step.class_token() if alone else step.after
+        norms = {path.image_norm for path in paths.values()}
+        pooled = {norm: image_feature(backbone, last, norm) for norm in norms}
+    count = len(images)
     return {
-        name: Encoded(pooled[path.image_norm], torch.stack(read[name], 1)) for name, path in paths.items()
+        name: Encoded(
+            pooled[path.image_norm] if cls else images.new_empty(count, 0),
+            torch.stack(read[name], 1) if patches else images.new_empty(count, 0, 0, 0),
+        )
+        for name, path in paths.items()
     }
 
 
@@ -132,15 +187,15 @@ def read_patches(backbone: Backbone, tokens: Tensor, space: str = "joint") -> Te
     return F.normalize(tokens, dim=-1)
 
 
-def walk(backbone: Backbone, images: Tensor) -> Iterator[Step]:
-    """Run the original stream block by block; tap any level by the step's number."""
-    x = backbone.visual._embeds(images.to(backbone.device))
-    for number, block in enumerate(backbone.visual.transformer.resblocks, 1):
-        q, k, v = _split(block, block.ln_1(x))
-        after = x + _attend(block, q, k, v)
-        after = after + block.ls_2(block.mlp(block.ln_2(after)))
-        yield Step(number, block, x, q, k, v, after)
-        x = after
+def walk(backbone: Backbone, images: Tensor, depth: int | None = None) -> Iterator[Step]:
+    """Run the original stream block by block, the first `depth` of them (None: all); tap a level by its number."""
+    blocks = backbone.visual.transformer.resblocks[:depth]
+    step = None
+    x = backbone.visual._embeds(images.to(backbone.device)) if len(blocks) else images
+    for number, block in enumerate(blocks, 1):
+        x = x if step is None else step.after
+        step = Step(number, block, x, *_split(block, block.ln_1(x)))
+        yield step
 
 
 class LocalStream:

@@ -3,19 +3,24 @@
 Dimensions: n sentences, P prompts, T tokens, k learned tokens, W text width, D joint, V vocabulary.
 
 Features are raw (not normalised): methods average some before they normalise. The causal mask makes a token
-blind to what follows it, and the feature is read at the end token, so nothing after the last end is computed.
+blind to what follows it, and the feature is read at the end token: nothing after the last end is computed, and in the
+last block, where nothing looks at the other tokens any more, the end token alone.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from flawline.clip.backbone import Backbone
+from flawline.clip.registry import open_clip
 from flawline.errors import FlawlineError
 
 SLOT = "{}"
+PlainBlock = open_clip.transformer.ResidualAttentionBlock  # the block that is known from the inside here
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,13 @@ class PromptTemplate:
             FlawlineError: the template is too long for the text tower.
         """
         tokenizer = backbone.tokenizer
-        (placeholder,) = tokenizer.encode("x")  # any ordinary token: its embedding is replaced
+        (placeholder,) = _pieces(tokenizer, "x")  # any ordinary token: its embedding is replaced
         ids, slots = [tokenizer.sot_token_id], []
         for number, piece in enumerate(self.words.split(SLOT)):
             if number:
                 slots.append(len(ids))
                 ids.append(placeholder)
-            ids.extend(tokenizer.encode(piece))
+            ids.extend(_pieces(tokenizer, piece))
         ids.append(tokenizer.eot_token_id)
         if len(ids) > backbone.context_length:
             raise FlawlineError(
@@ -62,6 +67,12 @@ class PromptTemplate:
         padded = torch.zeros(backbone.context_length, dtype=torch.long)
         padded[: len(ids)] = torch.tensor(ids)
         return PromptTokens(padded, torch.tensor(slots, dtype=torch.long), len(ids) - 1)
+
+
+@lru_cache(maxsize=4096)
+def _pieces(tokenizer: Any, words: str) -> tuple[int, ...]:
+    """Token ids of words; kept, because templates are tokenized at every step of tuning."""
+    return tuple(tokenizer.encode(words))
 
 
 def slots(backbone: Backbone, template: PromptTemplate) -> Tensor:
@@ -96,10 +107,59 @@ def encode_prompts(backbone: Backbone, embeddings: Tensor, eot: Tensor) -> Tenso
     length = int(eot.max()) + 1
     x = embeddings[:, :length] + tower.positional_embedding[:length]
     mask = tower.attn_mask[:length, :length]
-    for block in tower.transformer.resblocks:
-        x = block(x, attn_mask=mask)
-    at_end = x[torch.arange(len(x), device=x.device), eot.to(x.device)]
+    *blocks, last = tower.transformer.resblocks
+    for block in blocks:
+        x = pass_through(block, x, mask)
+    at_end = read_at(last, x, eot.to(x.device), mask)
     return project(tower.text_projection, tower.ln_final(at_end))
+
+
+def pass_through(block: Any, x: Tensor, mask: Tensor) -> Tensor:
+    """A block's output [P, T, W] for its input, with the mask [T, T].
+
+    torch's own attention turns prompts and tokens around, and then multiplies token by token, reading the weights T
+    times; here they are read once.
+    """
+    if not isinstance(block, PlainBlock):
+        whole: Tensor = block(x, attn_mask=mask)
+        return whole
+    projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    query, keys, values = projected.chunk(3, dim=-1)
+    return finish(block, x, attend(block, query, keys, values, mask))
+
+
+def read_at(block: Any, x: Tensor, places: Tensor, mask: Tensor) -> Tensor:
+    """A block's output at one place of each prompt: x [P, T, W], places int64 [P], causal mask [T, T] → [P, W].
+
+    The same values as the whole block's, for a T-th of the cost; keys and values are still those of all tokens.
+    """
+    rows = torch.arange(len(x), device=x.device)
+    if not isinstance(block, PlainBlock):
+        whole: Tensor = block(x, attn_mask=mask)[rows, places]
+        return whole
+    seen = block.ln_1(x)
+    width = x.shape[-1]
+    weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
+    query = F.linear(seen[rows, places], weight[:width], bias[:width])
+    keys, values = F.linear(seen, weight[width:], bias[width:]).chunk(2, dim=-1)
+    return finish(
+        block, x[rows, places], attend(block, query[:, None], keys, values, mask[places, None, None])[:, 0]
+    )
+
+
+def attend(block: Any, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Heads mixed: query [P, q, W], keys and values [P, T, W], a mask that fits [P, H, q, T] → [P, q, W]."""
+    heads = block.attn.num_heads
+    q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, keys, values))
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(query.dtype))
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def finish(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
+    """What a block makes of its input x [..., W] and its mixed heads [..., W]: projection, residuals and MLP."""
+    x = x + block.ls_1(block.attn.out_proj(mixed))
+    added: Tensor = block.ls_2(block.mlp(block.ln_2(x)))
+    return x + added
 
 
 def project(projection: object, x: Tensor) -> Tensor:
@@ -122,13 +182,12 @@ def encode_words(backbone: Backbone, sentences: list[str], batch: int = 64) -> T
     if not sentences:
         return torch.empty(0, backbone.dim, device=backbone.device)
     ids = backbone.tokenize(sentences)
+    ends = ids.argmax(dim=-1)  # the end token has the highest id
+    order = ends.argsort(stable=True)  # like lengths together: a batch costs what its longest sentence costs
     features = [
-        encode_prompts(
-            backbone, embed(backbone, part), part.argmax(dim=-1)
-        )  # the end token has the highest id
-        for part in ids.split(batch)
+        encode_prompts(backbone, embed(backbone, ids[rows]), ends[rows]) for rows in order.split(batch)
     ]
-    return torch.cat(features)
+    return torch.cat(features)[order.argsort()]
 
 
 @torch.no_grad()

@@ -42,7 +42,8 @@ def pick_cases(scores: pd.DataFrame, localisation: np.ndarray, count: int) -> li
     """Pick up to `count` images of each kind; none twice.
 
     best: anomalous images, most clearly separated and best localised. typical: anomalous images in the
-    middle of that order. worst: of all images the least separated, real mistakes first. Within a kind the
+    middle of that order. worst: the least separated, real mistakes first: defects, then up to half as many good images
+    (false alarms), so that both kinds of mistake are seen. Within a kind the
     categories take turns, so that one bad category does not fill the page. Ties end at the image path.
 
     Args:
@@ -65,11 +66,16 @@ def pick_cases(scores: pd.DataFrame, localisation: np.ndarray, count: int) -> li
     middle = (len(anomalous) - 1) / 2
     by_middle = np.argsort(np.abs(np.arange(len(anomalous)) - middle), kind="stable")
     worst = order.sort_values(["ease", "distance", "image"])
+    halves = {label: worst[worst["label"] == label] for label in (1, 0)}
     queues = {"worst": worst, "best": anomalous, "typical": anomalous.iloc[by_middle]}
     picked: dict[str, list[int]] = {}
     taken: set[int] = set()
     for kind, queue in queues.items():
-        picked[kind] = _take_turns(queue[~queue["row"].isin(taken)], count, kind == "worst")
+        if kind == "worst":
+            alarms = _take_turns(halves[0], count // 2, True)
+            picked[kind] = _take_turns(halves[1], count - len(alarms), True) + alarms
+        else:
+            picked[kind] = _take_turns(queue[~queue["row"].isin(taken)], count, False)
         taken.update(picked[kind])
     return [Case(kind, number, row) for kind in KINDS for number, row in enumerate(picked[kind], 1)]
 

@@ -159,6 +159,9 @@ class PromptMethod(nn.Module, ABC):
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     #: the method runs the image tower itself and cannot use cached features
     reads_pixels: ClassVar[bool] = False
+    #: what it reads of the features of its image path; what no method reads is not computed when scoring
+    reads_cls: ClassVar[bool] = True
+    reads_patches: ClassVar[bool] = True
     #: the method tells defect types apart: see `type_scores`
     knows_types: ClassVar[bool] = False
 

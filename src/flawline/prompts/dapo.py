@@ -103,8 +103,8 @@ class Dapo(PromptMethod):
     score_formula = "p_image"
     Options = DapoOptions
     options: DapoOptions
-    reads_pixels = True
-    knows_types = True
+    reads_pixels = knows_types = True
+    reads_cls = reads_patches = False
 
     deep_text: nn.Parameter | None
     deep_visual: nn.Parameter | None

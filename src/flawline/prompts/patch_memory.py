@@ -36,6 +36,7 @@ class PatchMemoryMethod(PromptMethod):
     score_formula = "mean of the highest ½(1 - max cosine with good patches)"
     Options = PatchMemoryOptions
     options: PatchMemoryOptions
+    reads_cls = False
 
     def __init__(self, backbone: Backbone, options: PatchMemoryOptions, seed: int) -> None:
         super().__init__(backbone, options, seed)

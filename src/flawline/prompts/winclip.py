@@ -54,6 +54,7 @@ class WinClip(PromptMethod):
     Options = WinClipOptions
     options: WinClipOptions
     reads_pixels = True
+    reads_patches = False
 
     def __init__(self, backbone: Backbone, options: WinClipOptions, seed: int) -> None:
         super().__init__(backbone, options, seed)

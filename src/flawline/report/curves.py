@@ -1,14 +1,17 @@
 """Which lines go into which plot: ROC and per-region curves of each test set, and the course of training."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
-from flawline.evaluate.tables import MEAN
 from flawline.report.figures import Line, Picture, mean_curve, plot
 from flawline.report.gather import Results
+from flawline.report.pictures import Budget
 from flawline.workspace import Cell
 
-MAX_TRAINING_PLOTS = 12
+MAX_TRAINING_PLOTS = 18
+_Curve = tuple[list[float], list[float]]
 
 
 def orders(results: Results) -> dict[str, int]:
@@ -35,14 +38,22 @@ def _plots(
     grid, pictures, place = np.linspace(0, end, 201), [], orders(results)
     x_label = "false-positive rate" + (" of good pixels" if kind == "pro" else "")
     for test in results.settings.data.test:
-        lines = []
-        for (method, train), curves in _of_test(results, kind, y, test).items():
-            value = _value(results.metrics, method, train, test, metric)
+        valued = []
+        for (method, train), seeds in _of_test(results, kind, y, test).items():
+            value = results.numbers.value(method, train, test, metric)
             who = _who(results, method, train)
-            label = who if value is None else f"{who}  {value:.3f}"
-            # From the corner (0, 0) straight up, as a step at the lowest rate.
-            height = np.concatenate([[0.0], mean_curve(curves, grid)])
-            lines.append(Line(np.concatenate([[0.0], grid]).tolist(), height.tolist(), label, place[method]))
+            chosen = results.chosen
+            shown = chosen is not None and (method, train) == (chosen.method, chosen.train)
+            line = _mean_line(
+                list(seeds.values()),
+                grid,
+                who if value.value is None else f"{who}  {value.text}",
+                place[method],
+                2.4 if shown else 1.5,
+            )
+            valued.append((-1.0 if value.value is None else value.value, line))
+        # The best stands first in the legend.
+        lines = [line for _, line in sorted(valued, key=lambda one: -one[0])]
         if lines:
             alt = f"{name} curves on {test}: " + ", ".join(line.label.replace("  ", " ") for line in lines)
             ends = (-0.01 * end, end * 1.01), (-0.01, 1.02)
@@ -51,14 +62,31 @@ def _plots(
     return pictures
 
 
+def _mean_line(seeds: list[list[_Curve]], grid: np.ndarray, label: str, order: int, width: float) -> Line:
+    """The mean over categories and seeds; the band runs from the lowest to the highest seed at each place.
+
+    Args:
+        seeds: for each seed the curves of its categories.
+        grid: [k] where they are read.
+    """
+    each = np.stack([mean_curve(curves, grid) for curves in seeds])
+    # From the corner (0, 0) straight up, as a step at the lowest rate.
+    mean, low, high = (np.concatenate([[0.0], part]) for part in (each.mean(0), each.min(0), each.max(0)))
+    band = (low.tolist(), high.tolist()) if len(seeds) > 1 else None
+    x = np.concatenate([[0.0], grid]).tolist()
+    return Line(x, mean.tolist(), label, order, width=width, band=band)
+
+
 def _of_test(
     results: Results, kind: str, y: str, test: str
-) -> dict[tuple[str, str], list[tuple[list[float], list[float]]]]:
-    found: dict[tuple[str, str], list[tuple[list[float], list[float]]]] = {}
+) -> dict[tuple[str, str], dict[int, list[_Curve]]]:
+    """(method, training set) → seed → curves of the categories."""
+    found: dict[tuple[str, str], dict[int, list[_Curve]]] = {}
     for (cell, tested), curves in results.curves.items():
         if tested == test:
             for curve in curves.get(kind, {}).values():
-                found.setdefault((cell.method, cell.train), []).append((curve["fpr"], curve[y]))
+                seeds = found.setdefault((cell.method, cell.train), {})
+                seeds.setdefault(cell.seed, []).append((curve["fpr"], curve[y]))
     return found
 
 
@@ -66,35 +94,47 @@ def _who(results: Results, method: str, train: str) -> str:
     return method if len(results.settings.data.train) == 1 else f"{method} ({train})"
 
 
-def _value(metrics: pd.DataFrame, method: str, train: str, test: str, metric: str) -> float | None:
-    rows = metrics[
-        (metrics["method"] == method)
-        & (metrics["train_set"] == train)
-        & (metrics["test_set"] == test)
-        & (metrics["metric"] == metric)
-        & (metrics["category"] == MEAN)
-        & (metrics["defect"] == "all")
-        & (metrics["seed"] == MEAN)
-    ]
-    return float(rows["value"].iloc[0]) if len(rows) else None
+@dataclass(frozen=True)
+class Trained:
+    """The training curves of one method on one training set; `shown`: the prompts that the page shows."""
+
+    name: str
+    shown: bool
+    pictures: list[Picture]
 
 
-def training_plots(results: Results) -> tuple[list[Picture], int]:
+def training_plots(results: Results, budget: Budget) -> tuple[list[Trained], int]:
     """Every recorded quantity of every learned method: thin lines for seeds, a strong one for their mean.
 
-    The stages of a method follow each other on one axis.
+    The stages of a method follow each other on one axis. The shown method stands first.
+
+    Args:
+        results: whose training.
+        budget: what still fits the page; reduced by what is drawn.
 
     Returns:
-        At most MAX_TRAINING_PLOTS pictures, and how many more there would be.
+        At most MAX_TRAINING_PLOTS pictures in all, and how many more there would be.
     """
-    wanted = [
-        (method, train, quantity)
-        for method in results.learned
-        for train in results.settings.data.train
-        for quantity in _quantities(results.training, method, train)
-    ]
-    pictures = [_training_plot(results, *one) for one in wanted[:MAX_TRAINING_PLOTS]]
-    return pictures, max(0, len(wanted) - MAX_TRAINING_PLOTS)
+    pairs = [(method, train) for method in results.learned for train in results.settings.data.train]
+    chosen = (results.chosen.method, results.chosen.train) if results.chosen else None
+    pairs.sort(key=lambda pair: pair != chosen)
+    found, drawn, left_out = [], 0, 0
+    for pair in pairs:
+        pictures = []
+        for quantity in _quantities(results.training, *pair):
+            # Once something did not fit, nothing more is drawn only to be thrown away.
+            picture = None
+            if drawn < MAX_TRAINING_PLOTS and not left_out:
+                picture = _training_plot(results, *pair, quantity)
+            if picture is None or picture.size > budget.left:
+                left_out += 1
+                continue
+            budget.left -= picture.size
+            drawn += 1
+            pictures.append(picture)
+        if pictures:
+            found.append(Trained(_who(results, *pair), pair == chosen, pictures))
+    return found, left_out
 
 
 def _quantities(training: dict[Cell, pd.DataFrame], method: str, train: str) -> list[str]:

@@ -14,6 +14,9 @@ from matplotlib.figure import Figure
 
 from flawline.report.pictures import inline
 
+DPI = 150
+LEGEND_INSIDE = 5
+_BESIDE = 2  # names in a row of a legend below the axes
 # Told apart without colour as well: every line of a plot has its own dash.
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 
@@ -39,7 +42,16 @@ DARK = Theme(
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a plot. `order` picks colour and (if `dashed`) dash: 0 is the baseline, then methods."""
+    """One line of a plot.
+
+    Attributes:
+        x, y: [k] its points.
+        label: its words in the legend; empty: it has none.
+        order: picks colour and (if `dashed`) dash: 0 is the baseline, then methods.
+        strong: False: thin and pale, one of many.
+        width: of a strong line, in points.
+        band: [k] lower and [k] upper bound of a shade around it, or None.
+    """
 
     x: Sequence[float]
     y: Sequence[float]
@@ -47,15 +59,19 @@ class Line:
     order: int
     strong: bool = True
     dashed: bool = True
+    width: float = 2.0
+    band: tuple[Sequence[float], Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A plot in both themes as data URLs, with the words for those who cannot see it."""
+    """A plot in both themes as data URLs, its size in pixels, and the words for those who cannot see it."""
 
     light: Markup
     dark: Markup
     alt: str
+    width: int
+    height: int
 
     @property
     def size(self) -> int:
@@ -72,7 +88,7 @@ def plot(
     y_limits: tuple[float, float] | None = None,
     diagonal: bool = False,
 ) -> Picture:
-    """Lines over one pair of axes, 4.4 x 3.5 inches.
+    """Lines over one pair of axes, 4.4 x 3.5 inches; more than LEGEND_INSIDE names stand below the axes.
 
     Args:
         lines: drawn in their order; only lines with a label stand in the legend.
@@ -82,9 +98,12 @@ def plot(
         diagonal: whether to draw chance.
     """
     drawn = []
+    named = sum(bool(line.label) for line in lines)
+    below = -(-named // _BESIDE) if named > LEGEND_INSIDE else 0
+    inches = 4.4, 3.5 + (0.1 + 0.18 * below if below else 0)
     for theme in (LIGHT, DARK):
         with style.context(["default", _style(theme)]):
-            figure = Figure(figsize=(4.4, 3.5), dpi=150, layout="constrained")
+            figure = Figure(figsize=inches, dpi=DPI, layout="constrained")
             axes = figure.add_subplot()
             if diagonal:
                 axes.plot([0, 1], [0, 1], color=theme.faint, linewidth=1.2, zorder=1)
@@ -92,20 +111,26 @@ def plot(
                 _draw(axes, line, theme)
             axes.set(xlabel=x_label, ylabel=y_label, xlim=x_limits, ylim=y_limits)
             axes.set_title(title, loc="left", fontsize=10.5, fontweight="bold")
-            if any(line.label for line in lines):
-                axes.legend(loc="lower right", frameon=False, fontsize=8.5, handlelength=2.6)
+            looks = {"frameon": False, "fontsize": 8.5, "handlelength": 2.6}
+            if below:
+                # Inside it would lie on the curves.
+                figure.legend(loc="outside lower center", ncols=_BESIDE, columnspacing=1.2, **looks)
+            elif named:
+                axes.legend(loc="lower right", **looks)
             drawn.append(inline(_png(figure), "png"))
-    return Picture(drawn[0], drawn[1], alt)
+    return Picture(drawn[0], drawn[1], alt, *(round(DPI * side) for side in inches))
 
 
 def _draw(axes: Axes, line: Line, theme: Theme) -> None:
     colour = theme.lines[(line.order - 1) % len(theme.lines)] if line.order else theme.baseline
+    if line.band:
+        axes.fill_between(line.x, *line.band, color=colour, alpha=0.16, linewidth=0, zorder=1.5)
     axes.plot(
         line.x,
         line.y,
         color=colour,
         linestyle=DASHES[line.order % len(DASHES)] if line.dashed else "-",
-        linewidth=2 if line.strong else 0.9,
+        linewidth=line.width if line.strong else 0.9,
         alpha=1 if line.strong else 0.45,
         label=line.label or None,
         zorder=3 if line.strong else 2,

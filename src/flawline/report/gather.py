@@ -4,21 +4,23 @@ What is optional (a contact sheet, training curves, decisions) is empty here whe
 broken is an error that names the file.
 """
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
-from flawline.errors import FlawlineError
+from flawline.data.vocabulary import load_vocabulary
+from flawline.evaluate.novelty import seen_words
 from flawline.evaluate.tables import MEAN, read_metrics
-from flawline.files import read_json, sha256_file
+from flawline.files import read_parquet, sha256_file
+from flawline.report import sources
+from flawline.report.values import Numbers
 from flawline.settings import Settings
 from flawline.workspace import Cell, Workspace
 
-_DECISION = re.compile(r"^(\d+)-[a-z]+\.json$")
 LEAD = "image_auroc"
+Place = tuple[Cell, str]
 
 
 @dataclass(frozen=True)
@@ -27,28 +29,66 @@ class Results:
 
     Attributes:
         settings: the description of the run.
-        metrics: results/metrics.csv; `results_hash` its SHA-256, as decisions name it.
+        metrics: results/metrics.csv; `results_hash` its SHA-256, as decisions name it; `numbers` the same to ask.
+        methods: all methods of the run, the best mean image AUROC first.
         cards: the card of every prompt set that is there.
         learned: methods with parameters that were learned, best first.
+        shots: of few-shot methods, how many good images of each product they look at.
         chosen: the cell whose pictures are shown, None where nothing was evaluated.
         checks: out/checks/summary.json or {}.
         decisions: newest first, each with `number`.
         curves: curves.json of every evaluated (cell, test set).
         training: training curves of every tuned cell.
         tokens: nearest words of the chosen cell's learned tokens.
+        tests, matrix: results/tests.csv and matrix.csv, None where absent.
+        confusions: confusion.csv of every evaluated (cell, test set) that has one.
+        absent: absent.json likewise.
+        ablations: method -> results/ablations/<method>.csv.
+        seen: test set -> defect folder -> whether the chosen prompts may know the type; {} where nobody can tell.
     """
 
     settings: Settings
     metrics: pd.DataFrame
     results_hash: str
+    numbers: Numbers
+    methods: list[str]
     cards: dict[Cell, dict[str, Any]]
     learned: list[str]
+    shots: dict[str, int]
     chosen: Cell | None
     checks: dict[str, Any]
     decisions: list[dict[str, Any]]
-    curves: dict[tuple[Cell, str], dict[str, Any]]
+    curves: dict[Place, dict[str, Any]]
     training: dict[Cell, pd.DataFrame]
     tokens: dict[str, list[list[tuple[str, float]]]]
+    tests: pd.DataFrame | None
+    matrix: pd.DataFrame | None
+    confusions: dict[Place, pd.DataFrame]
+    absent: dict[Place, dict[str, Any]]
+    ablations: dict[str, pd.DataFrame]
+    seen: dict[str, dict[str, bool]]
+
+    @property
+    def train(self) -> str:
+        """The training set that is shown where only one is."""
+        return self.chosen.train if self.chosen else self.settings.data.train[0]
+
+    @property
+    def targets(self) -> list[str]:
+        """The test sets, their mean first where there are several."""
+        tests = list(self.settings.data.test)
+        return [MEAN, *tests] if len(tests) > 1 else tests
+
+    @cached_property
+    def reasons(self) -> dict[tuple[str, str, str, str], list[tuple[str, str, str]]]:
+        """(method, training set, test set, metric) -> (category, defect, reason) of what could not be computed."""
+        found: dict[tuple[str, str, str, str], list[tuple[str, str, str]]] = {}
+        for (cell, test), record in self.absent.items():
+            for row in record.get("absent", []):
+                told = str(row["category"]), str(row["defect"]), str(row["reason"])
+                for metric in row["metrics"]:
+                    found.setdefault((cell.method, cell.train, test, str(metric)), []).append(told)
+        return found
 
 
 def gather(workspace: Workspace, settings: Settings) -> Results:
@@ -64,39 +104,54 @@ def gather(workspace: Workspace, settings: Settings) -> Results:
         for train in settings.data.train
         for seed in settings.tune.seeds
     ]
-    cards = {cell: card for cell in cells if (card := _json(workspace.prompts(cell) / "card.json"))}
-    learned = _best_first({cell.method for cell, card in cards.items() if _parameters(card)}, metrics)
-    decisions = _decisions(workspace)
-    chosen = _choose(cells, learned or _best_first(set(settings.tune.methods), metrics), metrics, decisions)
+    cards = {c: card for c in cells if (card := sources.read_object(workspace.prompts(c) / "card.json"))}
+    methods = _best_first(set(settings.tune.methods), metrics)
+    learns = {cell.method for cell, card in cards.items() if sources.parameters(card)}
+    learned = [method for method in methods if method in learns]
+    decisions = sources.read_decisions(workspace)
+    chosen = _choose(cells, learned or methods, metrics, decisions)
     places = [(cell, test) for cell in cells for test in settings.data.test]
+    folders = {place: workspace.evaluation(*place) for place in places}
     return Results(
         settings=settings,
         metrics=metrics,
         results_hash=sha256_file(workspace.metrics),
+        numbers=Numbers(metrics),
+        methods=methods,
         cards=cards,
         learned=learned,
+        shots={cell.method: shots for cell, card in cards.items() if (shots := sources.shots(card))},
         chosen=chosen,
-        checks=_json(workspace.checks / "summary.json"),
+        checks=sources.read_object(workspace.checks / "summary.json"),
         decisions=decisions,
-        curves={p: c for p in places if (c := _json(workspace.evaluation(*p) / "curves.json"))},
-        training={cell: t for cell in cells if (t := _training(workspace.tuning(cell))) is not None},
-        tokens=_tokens(workspace.tuning(chosen) / "tokens.json") if chosen else {},
+        curves={p: o for p, f in folders.items() if (o := sources.read_object(f / "curves.json"))},
+        training={c: t for c in cells if (t := sources.read_training(workspace.tuning(c))) is not None},
+        tokens=sources.read_tokens(workspace.tuning(chosen) / "tokens.json") if chosen else {},
+        tests=sources.read_optional_tests(workspace),
+        matrix=sources.read_optional_matrix(workspace),
+        confusions={
+            p: c for p, f in folders.items() if (c := sources.read_optional_confusion(f)) is not None
+        },
+        absent={p: a for p, f in folders.items() if (a := sources.read_absences(f))},
+        ablations=sources.read_ablations(workspace, settings),
+        seen=_seen(workspace, settings, cards.get(chosen, {})) if chosen else {},
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; {} where there is no file."""
-    if not path.is_file():
+def _seen(workspace: Workspace, settings: Settings, card: dict[str, Any]) -> dict[str, dict[str, bool]]:
+    """Which defect folders of each test set hold types that the prompt set of this card may know."""
+    if not (card and workspace.manifest.is_file() and workspace.vocabulary.is_file()):
         return {}
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise FlawlineError(f"{path} does not hold a JSON object", "delete it and run its stage again")
-    return value
-
-
-def _parameters(card: dict[str, Any]) -> int:
-    learned = card.get("learned")
-    return int(learned.get("parameters", 0)) if isinstance(learned, dict) else 0
+    manifest, vocabulary = read_parquet(workspace.manifest), load_vocabulary(workspace.vocabulary)
+    seen = seen_words(manifest, vocabulary, card)
+    bad = manifest[manifest["label"] == 1]
+    return {
+        test: {
+            str(folder): vocabulary.defect_words(test, str(folder)) in seen
+            for folder in sorted(bad.loc[bad["dataset"] == test, "defect"].unique())
+        }
+        for test in settings.data.test
+    }
 
 
 def macro_rows(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -136,34 +191,3 @@ def _choose(
         return mine[0] if mine else None
     _, train, seed = ranked[(len(ranked) - 1) // 2]
     return Cell(methods[0], train, seed)
-
-
-def _decisions(workspace: Workspace) -> list[dict[str, Any]]:
-    found = []
-    if workspace.decisions.is_dir():
-        for path in workspace.decisions.iterdir():
-            if match := _DECISION.match(path.name):
-                found.append({"number": int(match.group(1)), **_json(path)})
-    return sorted(found, key=lambda decision: -decision["number"])
-
-
-def _training(folder: Path) -> pd.DataFrame | None:
-    path = folder / "curves.csv"
-    if not path.is_file():
-        return None
-    try:
-        table = pd.read_csv(path, dtype={"stage": str, "quantity": str}, keep_default_na=False)
-        table = table.astype({"step": float, "value": float})
-        return table[["stage", "step", "quantity", "value"]]
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, KeyError, ValueError) as error:
-        raise FlawlineError(f"{path} is not a table of training curves: {error}", "tune again") from error
-
-
-def _tokens(path: Path) -> dict[str, list[list[tuple[str, float]]]]:
-    try:
-        return {
-            prompt: [[(str(word), float(likeness)) for word, likeness in near] for near in tokens]
-            for prompt, tokens in _json(path).items()
-        }
-    except (TypeError, ValueError) as error:
-        raise FlawlineError(f"{path} does not hold lists of words: {error}", "tune again") from error

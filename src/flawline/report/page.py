@@ -1,51 +1,56 @@
-"""The page itself: everything gathered, handed to one template."""
+"""The page itself: everything gathered, handed to its templates."""
 
-from dataclasses import dataclass
+import base64
+import hashlib
+from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from flawline.errors import FlawlineError
-from flawline.files import read_json
+from flawline.report import kinds, worth
 from flawline.report.curves import pro_plots, roc_plots, training_plots
 from flawline.report.gather import Results, gather
+from flawline.report.heat import heat_maps, origins
+from flawline.report.mistakes import mistakes
 from flawline.report.pictures import Budget, inline_jpeg
-from flawline.report.tables import NAMES, details, heat_maps, results_tables, tiles
+from flawline.report.reasons import absences
+from flawline.report.strips import KINDS, strips
+from flawline.report.tables import columns, details, results_tables, tiles
+from flawline.report.values import NAMES
+from flawline.report.verdicts import comparisons
 from flawline.settings import Settings
 from flawline.workspace import Workspace
 
 HERE = Path(__file__).parent
 DEMONSTRATION = "flawline-tiny"
-KINDS = {
-    "best": "Clearest finds",
-    "typical": "Typical finds",
-    "worst": "Hardest cases",
-}
 OLDER_DECISIONS = 10
 
 
-@dataclass(frozen=True)
-class Strip:
-    """One overlay picture with its words."""
-
-    source: Markup
-    caption: str
-    alt: str
-
-
 def render(workspace: Workspace, settings: Settings) -> str:
-    """The whole report as one HTML text that needs no other file and no network."""
+    """The whole report as one HTML text that needs no other file and no network.
+
+    Only the section on time and memory comes from a script beside the page, see `flawline.report.timing`; the page's
+    policy lets it load that and nothing else.
+    """
     results, budget = gather(workspace, settings), Budget()
+    # In the order of their worth: what no longer fits the page is left out, training curves first.
+    plots = {"roc": roc_plots(results), "pro": pro_plots(results)}
+    budget.left -= sum(picture.size for group in plots.values() for picture in group)
+    overlays = strips(workspace, results, budget)
+    refused = budget.refused
     sheets = {
         train: source
         for train in settings.data.train
         if (source := budget.take(inline_jpeg(workspace.synth(train) / "contact_sheet.png", 1400)))
     }
-    training, training_left_out = training_plots(results)
-    plots = {"roc": roc_plots(results), "pro": pro_plots(results), "training": training}
-    budget.left -= sum(picture.size for group in plots.values() for picture in group)
+    training, training_left_out = training_plots(results, budget)
+    script = (HERE / "page_js.txt").read_text(encoding="utf-8")
+    first, more = columns(results)
+    cells, cells_left_out = origins(results)
     environment = Environment(
         loader=FileSystemLoader(HERE, encoding="utf-8"),
         autoescape=True,
@@ -53,28 +58,53 @@ def render(workspace: Workspace, settings: Settings) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["groupby_in_order"] = _in_order
     return environment.get_template("page.html").render(
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         results=results,
         settings=settings,
         backbone=_backbone(results),
         demonstration=DEMONSTRATION,
         tiles=tiles(results),
         names=NAMES,
-        tables=results_tables(results),
-        heat_maps=heat_maps(results),
+        columns=(first, more),
+        tables=results_tables(results, first),
+        more_tables=results_tables(results, more),
         details=details(results),
+        absences=absences(results),
+        heat_maps=heat_maps(results),
+        origins=cells,
+        origins_left_out=cells_left_out,
+        comparisons=comparisons(results),
+        alpha=f"{1 - settings.evaluate.confidence:g}",
+        split=kinds.split(results),
+        kind_tables=kinds.kind_tables(results),
+        found_metrics=kinds.FOUND,
+        named_metrics=kinds.NAMED,
+        confusions=kinds.confusions(results, at_threshold=True),
+        named_confusions=kinds.confusions(results, at_threshold=False),
+        ablations=worth.ablations(results),
+        ablation_metrics=worth.METRICS,
         data_rows=_data_rows(results),
         methods=_methods(results),
         plots=plots,
+        training=training,
         training_left_out=training_left_out,
         sheets=sheets,
-        overlays=_overlays(workspace, results, budget),
+        overlays=overlays,
+        overlays_left_out=refused,
         kinds=KINDS,
-        budget=budget,
+        mistakes=mistakes(workspace, results),
         older_decisions=OLDER_DECISIONS,
         confidence=f"{100 * settings.evaluate.confidence:g} %",
     )
+
+
+def _in_order(rows: Iterable[Any], attribute: str = "group") -> list[tuple[Any, list[Any]]]:
+    """Neighbours with the same attribute together; Jinja's own `groupby` would sort them."""
+    return [(key, list(group)) for key, group in groupby(rows, attrgetter(attribute))]
 
 
 def _backbone(results: Results) -> dict[str, Any]:
@@ -86,9 +116,9 @@ def _backbone(results: Results) -> dict[str, Any]:
 
 
 def _methods(results: Results) -> list[dict[str, Any]]:
-    """For each method what its cards say: fidelity, learned parameters, fixed threshold rule."""
+    """For each method what its cards say: fidelity, learned parameters, good images it looks at."""
     rows = []
-    for method in results.settings.tune.methods:
+    for method in results.methods:
         cards = [card for cell, card in results.cards.items() if cell.method == method]
         card = cards[0] if cards else {}
         learned = card.get("learned") if isinstance(card.get("learned"), dict) else {}
@@ -97,6 +127,7 @@ def _methods(results: Results) -> list[dict[str, Any]]:
                 "name": method,
                 "fidelity": str(card.get("fidelity") or "–"),
                 "parameters": int((learned or {}).get("parameters", 0)),
+                "shots": results.shots.get(method, 0),
                 "sets": len(cards),
                 "baseline": method == results.settings.gate.baseline,
             }
@@ -129,29 +160,3 @@ def _data_rows(results: Results) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _overlays(
-    workspace: Workspace, results: Results, budget: Budget
-) -> list[tuple[str, dict[str, list[Strip]]]]:
-    """For each test set and kind the overlay strips of the shown prompt set that fit the page."""
-    if results.chosen is None:
-        return []
-    found = []
-    for test in results.settings.data.test:
-        folder = workspace.evaluation(results.chosen, test) / "overlays"
-        if not (folder / "index.json").is_file():
-            continue
-        kinds: dict[str, list[Strip]] = {kind: [] for kind in KINDS}
-        for note in read_json(folder / "index.json"):
-            if not isinstance(note, dict) or note.get("case") not in KINDS or "file" not in note:
-                raise FlawlineError(f"{folder / 'index.json'} is not a list of overlays", "evaluate again")
-            source = budget.take(inline_jpeg(folder / Path(note["file"]).name, 640))
-            if source is not None:
-                what = "good part" if note["label"] == 0 else note["defect"]
-                caption = f"{note['category']} · {what} · score {note['score']:.3f}"
-                alt = f"{note['image']}: the image, the image with its true defect outlined, the anomaly map"
-                kinds[note["case"]].append(Strip(source, caption, alt))
-        if any(kinds.values()):
-            found.append((test, {kind: strips for kind, strips in kinds.items() if strips}))
-    return found

@@ -1,152 +1,80 @@
-"""The page's tables, made from results/metrics.csv: numbers as text, nothing computed anew."""
+"""The results tables, made from results/metrics.csv: numbers as text, nothing computed anew."""
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 from flawline.evaluate.tables import MEAN
 from flawline.report.gather import Results, macro_rows
+from flawline.report.reasons import shown
+from flawline.report.values import ALL, NAMES, Row, Value, mark_best, signed
 
-NAMES = {
-    "image_auroc": "Image AUROC",
-    "image_ap": "Image AP",
-    "image_f1_max": "Image F1-max",
-    "pixel_auroc": "Pixel AUROC",
-    "pixel_ap": "Pixel AP",
-    "pixel_f1_max": "Pixel F1-max",
-    "aupro": "AUPRO",
-}
 HEADLINE = ("image_auroc", "pixel_auroc", "aupro")
+MAIN = (*HEADLINE, "detection_rate", "false_alarm_rate")
+#: a column of these is shown only if some method has it; of the others a missing one has a reason worth telling
+_OPTIONAL = ("detection_rate", "false_alarm_rate", "aupro_200", "accuracy")
 
 
-@dataclass(frozen=True)
-class Value:
-    """One cell of a table: the mean over seeds and how far it is to be trusted."""
-
-    text: str
-    value: float | None = None
-    spread: str = ""
-    low: str = ""
-    high: str = ""
-    best: bool = False
-    heat: int = 0
+def columns(results: Results) -> tuple[list[str], list[str]]:
+    """Metrics of the first table, and of the one that opens on demand."""
+    there = [
+        metric
+        for metric in NAMES
+        if results.numbers.has(metric) or not (metric in _OPTIONAL or metric.startswith("type_"))
+    ]
+    return [m for m in there if m in MAIN], [m for m in there if m not in MAIN]
 
 
-ABSENT = Value("–")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a table: its group (test set or category), its name, and its values."""
-
-    group: str
-    name: str
-    values: list[Value]
-
-
-def results_tables(results: Results) -> dict[str, list[Row]]:
-    """For each training set: test set x method over all metrics; `mean` over the test sets last.
+def results_tables(results: Results, metrics: list[str]) -> dict[str, list[Row]]:
+    """For each training set: test set x method over some metrics; `mean` over the test sets first, best method first.
 
     The spread is half the distance between the smallest and the largest seed. The interval is the bootstrap
     interval over test images, its bounds averaged over seeds; the mean over test sets has none.
     """
-    metrics, tests = results.metrics, results.settings.data.test
     tables = {}
     for train in results.settings.data.train:
         rows = []
-        for test in [*tests, MEAN] if len(tests) > 1 else tests:
-            part = _macro(metrics[(metrics["train_set"] == train) & (metrics["test_set"] == test)])
-            columns = [_column(part, results.settings.tune.methods, metric) for metric in NAMES]
-            for number, method in enumerate(results.settings.tune.methods):
-                rows.append(Row(test, method, [column[number] for column in columns]))
+        for test in results.targets:
+            found = {m: _column(results, train, test, m, results.methods) for m in metrics}
+            for number, method in enumerate(results.methods):
+                rows.append(Row(test, method, [found[metric][number] for metric in metrics]))
         tables[train] = rows
     return tables
 
 
-def _macro(part: pd.DataFrame) -> pd.DataFrame:
-    return part[(part["category"] == MEAN) & (part["defect"] == "all")]
-
-
-def _column(part: pd.DataFrame, methods: list[str], metric: str) -> list[Value]:
-    found = [_value(part[(part["method"] == method) & (part["metric"] == metric)]) for method in methods]
-    top = max((one.text for one in found if one.value is not None), default="")
-    # Marked where it is the best as printed; alone, nothing is best.
-    return [Value(**{**vars(one), "best": len(methods) > 1 and one.text == top}) for one in found]
-
-
-def _value(rows: pd.DataFrame) -> Value:
-    """The mean row with the spread of the seed rows and their mean interval."""
-    mean, seeds = rows[rows["seed"] == MEAN], rows[rows["seed"] != MEAN]
-    if mean.empty:
-        return ABSENT
-    value, low, high = (float(mean.iloc[0][key]) for key in ("value", "ci_low", "ci_high"))
-    spread = f"{(high - low) / 2:.3f}" if len(seeds) > 1 else ""
-    bounds = seeds["ci_low"].mean(), seeds["ci_high"].mean()
-    known = not any(pd.isna(bound) for bound in bounds)
-    shown = [f"{bound:.3f}" for bound in bounds] if known else ["", ""]
-    return Value(f"{value:.3f}", value, spread, shown[0], shown[1])
-
-
-@dataclass(frozen=True)
-class HeatMap:
-    """Method x test set of one metric; `heat` 0..100 of each value runs from `low` to 1."""
-
-    metric: str
-    name: str
-    low: str
-    columns: list[str]
-    rows: list[Row]
-
-
-def heat_maps(results: Results) -> list[HeatMap]:
-    """One map a metric that was computed anywhere: methods (and training sets) down, targets across."""
-    settings, maps = results.settings, []
-    for metric, name in NAMES.items():
-        part = results.metrics[results.metrics["metric"] == metric]
-        if part.empty:
-            continue
-        low, rows = (0.5 if metric.endswith("auroc") else 0.0), []
-        for train in settings.data.train:
-            for method in settings.tune.methods:
-                mine = _macro(part[(part["train_set"] == train) & (part["method"] == method)])
-                found = [_value(mine[mine["test_set"] == test]) for test in settings.data.test]
-                heated = [Value(one.text, one.value, heat=_heat(one.value, low)) for one in found]
-                rows.append(Row(train, method, heated))
-        maps.append(HeatMap(metric, name, f"{low:g}", list(settings.data.test), rows))
-    return maps
-
-
-def _heat(value: float | None, low: float) -> int:
-    return 0 if value is None else round(100 * min(1.0, max(0.0, (value - low) / (1 - low))))
+def _column(
+    results: Results, train: str, test: str, metric: str, methods: list[str], category: str = MEAN
+) -> list[Value]:
+    return mark_best([shown(results, who, train, test, metric, category) for who in methods], metric)
 
 
 @dataclass(frozen=True)
 class Detail:
-    """Categories and defect types of one test set: for each row the values of the compared methods."""
+    """The categories of one test set: for each row the values of the compared methods, one after the other."""
 
     test: str
     methods: list[str]
+    metrics: list[str]
     rows: list[Row]
 
 
 def details(results: Results) -> list[Detail]:
-    """For each test set the categories and their defect types: the shown method beside the baseline."""
+    """For each test set its categories: the shown method beside the baseline."""
     if results.chosen is None:
         return []
-    baseline = results.settings.gate.baseline
-    methods = list(dict.fromkeys([results.chosen.method, baseline]))
+    methods = list(dict.fromkeys([results.chosen.method, results.settings.gate.baseline]))
     methods = [method for method in methods if method in results.settings.tune.methods]
-    metrics = results.metrics[results.metrics["train_set"] == results.chosen.train]
-    tables = []
+    metrics, tables = columns(results)[0], []
+    table = results.metrics[
+        (results.metrics["train_set"] == results.train) & (results.metrics["defect"] == ALL)
+    ]
     for test in results.settings.data.test:
-        part = metrics[(metrics["test_set"] == test) & (metrics["category"] != MEAN)]
+        here = table[(table["test_set"] == test) & (table["category"] != MEAN)]
         rows = []
-        for (category, defect), here in part.groupby(["category", "defect"], sort=False):
-            columns = [_column(here, methods, metric) for metric in HEADLINE]
-            values = [column[number] for number in range(len(methods)) for column in columns]
-            rows.append(Row(str(category), str(defect), values))
+        for category in here["category"].drop_duplicates():
+            found = [_column(results, results.train, test, m, methods, str(category)) for m in metrics]
+            values = [column[number] for number in range(len(methods)) for column in found]
+            rows.append(Row(test, str(category), values))
         if rows:
-            tables.append(Detail(test, methods, rows))
+            tables.append(Detail(test, methods, metrics, rows))
     return tables
 
 
@@ -171,6 +99,6 @@ def tiles(results: Results) -> list[Tile]:
         if results.chosen.method in means:
             value, lead = means[results.chosen.method], ""
             if baseline in means and baseline != results.chosen.method:
-                lead = f"{value - means[baseline]:+.3f} against {baseline}".replace("-", "−")
+                lead = f"{signed(value - means[baseline])} against {baseline}"
             found.append(Tile(NAMES[metric], f"{value:.3f}", lead))
     return found

@@ -1,4 +1,7 @@
-"""Stage `features`: frozen CLIP features of one data set, training part or test part."""
+"""Stage `features`: frozen CLIP features of one data set, training part or test part.
+
+What the feature store (flawline.features.cache) has is not encoded again; the outputs are the same bytes either way.
+"""
 
 from pathlib import Path
 
@@ -8,10 +11,11 @@ from flawline.clip.backbone import load_backbone
 from flawline.clip.image_path import resolve_paths
 from flawline.determinism import make_torch_deterministic
 from flawline.errors import FlawlineError
+from flawline.features.cache import FeatureCache
 from flawline.features.encode import Item, encode_items
 from flawline.features.store import INDEX_COLUMNS, write_features
 from flawline.files import inside, read_parquet, sha256_file
-from flawline.settings import Settings
+from flawline.settings import FeatureSettings, Settings
 from flawline.workspace import Workspace
 
 
@@ -46,6 +50,7 @@ def run(workspace: Workspace, settings: Settings, part: str, dataset: str) -> No
     index = _numbered(index)
     backbone = load_backbone(settings.backbone, workspace.root)
     resolve_paths(backbone, settings.features.paths)
+    cache = _cache(workspace, settings.features)
     parts = [(part, index, items)]
     if part == "test":
         few = _support_rows(read_parquet(workspace.manifest), dataset, settings.features.support)
@@ -54,7 +59,14 @@ def run(workspace: Workspace, settings: Settings, part: str, dataset: str) -> No
         folder = workspace.features(name, dataset)
         with write_features(folder, rows, backbone, settings.features, with_masks=name == "train") as arrays:
             what = f"features of {dataset}" + (" (support)" if name == "support" else "")
-            encode_items(wanted, backbone, settings.features, arrays, what, settings.data.max_pixels)
+            encode_items(wanted, backbone, settings.features, arrays, what, settings.data.max_pixels, cache)
+
+
+def _cache(workspace: Workspace, settings: FeatureSettings) -> FeatureCache | None:
+    """The feature store, or None where `features.cache_gb` is 0."""
+    limit = round(getattr(settings, "cache_gb", 10.0) * 1e9)
+    folder = workspace.root / getattr(settings, "cache", ".flawline/features")
+    return FeatureCache(folder, limit) if limit > 0 else None
 
 
 def _real_rows(manifest: pd.DataFrame, part: str, dataset: str) -> pd.DataFrame:

@@ -4,28 +4,31 @@ Asking happens in this process, running in a `dvc repro --single-item` of its ow
 about 0.9 s a stage, but there a stage's output can only be captured by redirecting this process' own file
 descriptors, where Prefect's log handlers write as well; and a process group of its own can be stopped whole.
 Unchanged stages cost nothing either way: one status call tells them all.
+
+Stages may run side by side. DVC holds the repository's lock while it reads and writes about a stage, and frees it
+while the stage's command runs. By itself it gives up after three seconds of waiting, also where the command has
+ended and only its result is to be written down: so it is told to wait.
 """
 
 import logging
 import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from flawline.determinism import thread_environment
 from flawline.errors import ChecksFailed, FlawlineError
+from flawline.track.capture import captured
 from flawline.workspace import Workspace
 
 Outcome = Literal["ran", "restored", "unchanged"]
 REFUSED = 2  # the exit code of a FlawlineError
 _EXITED = re.compile(r"exited with (-?\d+)")
 _BUSY = ("Unable to acquire lock", "it is being blocked by")
-_STOP_SECONDS = 10
 
 
 class Busy(Exception):
@@ -77,7 +80,7 @@ def stale(workspace: Workspace, names: Collection[str] = ()) -> set[str]:
     from dvc.repo import Repo
 
     try:
-        with quiet(), Repo(str(workspace.root)) as repo, repo.lock:
+        with quiet(), Repo(str(workspace.root), _wait_for_lock=True) as repo, repo.lock:
             named = [(_name(node, workspace.root), node) for node in repo.index.stages]
             return {name for name, node in named if (not names or name in names) and node.status()}
     except DvcException as error:
@@ -105,7 +108,9 @@ def run(
     name: str,
     *,
     force: bool = False,
+    threads: int | None = None,
     on_line: Callable[[str], None] = lambda line: None,
+    on_peak: Callable[[int], None] = lambda peak: None,
 ) -> Outcome:
     """`dvc repro --single-item name`: run one stage if it has to, and say what happened.
 
@@ -113,14 +118,29 @@ def run(
         workspace: where.
         name: the stage as dvc names it, for example `tune@human_free-castings-0`.
         force: run even where nothing changed.
+        threads: of the stage; by default what the environment says.
         on_line: called with every line of output (the command's and DVC's); all go to `log_file` as well.
+        on_peak: called with the most resident bytes that any one process of the stage held, where known.
 
     Raises:
         ChecksFailed, FlawlineError: the stage refused its input (exit code 2) or DVC cannot run it.
-        Busy: a DVC lock is held. StageCrashed: any other end.
+        Busy: DVC's table of busy files is held. StageCrashed: any other end. Stopped: by `capture.stop_all`.
     """
-    command = [sys.executable, "-m", "dvc", "repro", "--single-item", *(["--force"] if force else []), name]
-    code, lines = _captured(command, workspace, log_file(workspace, name), on_line)
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item"]
+    # dvc.yaml calls `flawline`, which a shell without the activated environment would not find.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    environment = {**os.environ, **thread_environment(threads), "PATH": path, "PYTHONUNBUFFERED": "1"}
+    environment.pop(
+        "FLAWLINE_WORKSPACE", None
+    )  # stages run where they are; a cluster's worker may name another place
+    code, lines = captured(
+        [*command, *(["--force"] if force else []), name],
+        workspace.root,
+        environment,
+        log_file(workspace, name),
+        on_line,
+        on_peak,
+    )
     text = "\n".join(lines)
     if code == 0:
         if f"Running stage '{name}'" in text or "Verifying data sources" in text:
@@ -136,53 +156,6 @@ def run(
         raise kind(_own_last(lines) or f"stage {name} refused its input")
     how = f"exited with {exited[-1]}" if exited else f"dvc was killed by signal {-code}"
     raise StageCrashed(f"stage {name} {how}: {_own_last(lines)} (all of it: {log_file(workspace, name)})")
-
-
-def _captured(
-    command: list[str], workspace: Workspace, log: Path, on_line: Callable[[str], None]
-) -> tuple[int, list[str]]:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    # dvc.yaml calls `flawline`, which a shell without the activated environment would not find.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    lines: list[str] = []
-    with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            command,
-            cwd=workspace.root,
-            env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
-        try:
-            assert process.stdout is not None
-            for raw in process.stdout:
-                line = raw.rstrip()
-                file.write(line + "\n")
-                file.flush()
-                if line:
-                    lines.append(line)
-                    on_line(line)
-            return process.wait(), lines
-        finally:
-            _stop(process)
-
-
-def _stop(process: subprocess.Popen[str]) -> None:
-    """End the whole process group if this call is left early (Ctrl-C, a cancelled flow run)."""
-    if process.poll() is not None:
-        return
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def _last(lines: list[str]) -> str:

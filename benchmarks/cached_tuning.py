@@ -1,0 +1,155 @@
+"""A tuning step on the warm feature store against the same step that encodes its images again.
+
+Batch 8, AnomalyCLIP and FAPrompt with default options, at ViT-B-16-plus-240 (240 px) and ViT-L-14 (518 px), random
+weights, path `vv` of params.yaml read after the last block. Both sides run in one process, in turn, on one thread; the
+median of several steps counts, and of the two methods the lesser ratio. Seconds are processor seconds, so that others
+on the machine do not decide. A step is what the tuning loop does: rows of the batch, forward, losses, backward,
+optimiser. The other side also reads its images from PNG files of 1024 px, the size of MVTec AD's, as a loop without a
+store has to; the ratio without the reading stands beside it under `details`.
+
+    python -m benchmarks.cached_tuning [b16] [l14] [--steps N]
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import in_turn, record
+
+BATCH = 8
+BACKBONES = {"b16": ("ViT-B-16-plus-240", 240), "l14": ("ViT-L-14", 518)}
+METHODS = ("anomalyclip", "faprompt")
+FILE_SIDE = 1024  # pixels
+PATH = {"attention": "vv", "first_block": 1, "levels": [1.0], "image_norm": False}
+
+
+def prepare(name: str, size: int, folder: Path) -> tuple[Any, Any, list[Path]]:
+    """Backbone, training data as the tune stage reads it from a feature folder, and the files of its rows.
+
+    The folder is filled twice: from the images, and then from the feature store alone, whose rows are the ones used.
+    """
+    import numpy as np
+    import pandas as pd
+    import torch
+    from PIL import Image
+
+    from flawline.clip.backbone import load_backbone
+    from flawline.features import encode
+    from flawline.features.cache import FeatureCache
+    from flawline.features.store import INDEX_COLUMNS, FeatureSet, write_features
+    from flawline.prompts.base import Inputs
+    from flawline.render.samples import SETS, draw_flawed, draw_good
+    from flawline.settings import BackboneSettings, FeatureSettings, ImagePath
+    from flawline.tune.loop import TuningData
+
+    backbone = load_backbone(BackboneSettings(name=name, weights="none", image_size=size), Path())
+    look, items, rows = SETS["castings"]["bracket"], [], []
+    for number in range(BATCH):
+        label = int(number >= BATCH // 2)
+        file, mask = folder / f"{number}.png", folder / f"{number}-mask.png"
+        if label:
+            picture, marked = draw_flawed(look, "scratch", number)[:2]
+            Image.fromarray(marked).save(mask)
+        else:
+            picture = draw_good(look, number).picture
+        Image.fromarray(np.uint8(255 * picture)).resize((FILE_SIDE, FILE_SIDE)).save(file)
+        items.append(encode.Item(file, mask if label else None))
+        rows.append(
+            (number, file.name, "bracket", "scratch" if label else "good", label, None, "", bool(label))
+        )
+    index = pd.DataFrame(rows, columns=INDEX_COLUMNS)
+    settings = FeatureSettings(paths={"vv": ImagePath.model_validate(PATH)}, batch=BATCH)
+    cache = FeatureCache(folder / "store", 10**10)
+    cold, encode_image = True, encode.encode_image
+    for cold in (True, False):
+        if not cold:
+            encode.encode_image = _refuse  # the second time all comes from the store
+        with write_features(folder / "features", index, backbone, settings, with_masks=True) as arrays:
+            encode.encode_items(items, backbone, settings, arrays, "features", 10**8, cache)
+    encode.encode_image = encode_image
+    features = FeatureSet.open(folder / "features", backbone, settings.paths)
+    data = TuningData(
+        Inputs(torch.tensor(features.cls("vv")), torch.tensor(features.patches("vv"))),
+        torch.tensor(features.masks) > 0,
+        torch.tensor(index["label"].to_numpy("int64")),
+        list(index["defect"]),
+    )
+    return backbone, data, [item.image for item in items]
+
+
+def _refuse(*_: object) -> Any:
+    raise AssertionError("the feature store was to have everything")
+
+
+def steps(method_name: str, backbone: Any, data: Any, files: list[Path]) -> dict[str, Callable[[], object]]:
+    """One tuning step on cached features, one that encodes its images again, and the reading of these alone."""
+    import torch
+
+    from flawline.clip.image_path import encode_image
+    from flawline.data.images import load_rgb
+    from flawline.prompts import method_class, method_options
+    from flawline.prompts.base import Batch
+    from flawline.settings import ImagePath
+    from flawline.tune.loop import _optimiser, _step, _trained
+
+    method = method_class(method_name)(backbone, method_options(method_name, {"image_path": "vv"}), 0)
+    (stage,) = method.stages()
+    parameters = _trained(method, stage)
+    optimiser = _optimiser(stage, parameters)
+    everything, paths = torch.arange(BATCH), {"vv": ImagePath.model_validate(PATH)}
+
+    def step(batch: Batch) -> None:
+        _step(method, stage, batch, parameters, optimiser)
+
+    def cached() -> None:
+        step(data.rows(everything))
+
+    def reading() -> torch.Tensor:
+        return torch.stack([backbone.preprocess(load_rgb(file)) for file in files])
+
+    def encoding() -> None:
+        batch = data.rows(everything)
+        found = encode_image(backbone, reading(), paths)["vv"]
+        step(Batch(replace(batch.inputs, cls=found.cls, patches=found.patches), batch.labels, batch.masks))
+
+    cached()  # the optimiser's state and the library's buffers are made once
+    return {"cached": cached, "encoding": encoding, "reading": reading}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("backbones", nargs="*", help=f"of {', '.join(BACKBONES)}; default: all")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps a side")
+    given = parser.parse_args()
+
+    from flawline.determinism import make_torch_deterministic
+
+    for short in given.backbones or BACKBONES:
+        name, size = BACKBONES[short]
+        make_torch_deterministic(0, threads=1)
+        with tempfile.TemporaryDirectory() as folder:
+            backbone, data, files = prepare(name, size, Path(folder))
+            ratios: dict[str, float] = {}
+            told: dict[str, float | str] = {"backbone": name, "size": size, "steps": given.steps}
+            for method in METHODS:
+                sides = steps(method, backbone, data, files)
+                took = in_turn(sides, given.steps, warm=0, clock=time.process_time)
+                ratios[method] = took["encoding"] / took["cached"]
+                told[f"ratio_{method}"] = round(ratios[method], 2)
+                told[f"ratio_{method}_without_reading"] = round(
+                    (took["encoding"] - took["reading"]) / took["cached"], 2
+                )
+                print(
+                    f"{name} at {size} px, {method}: {took['cached']:.2f} s a step on cached features, "
+                    f"{took['encoding']:.2f} s encoding again: {ratios[method]:.1f} times",
+                    flush=True,
+                )
+        record("cached_tuning", {f"cached_tuning_speedup_{short}": min(ratios.values())}, **{short: told})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Scoring at work: what makes a loaded prompt set fast, and large pictures readable. Knows no method."""

@@ -1,0 +1,134 @@
+"""A command in a process group of its own: its lines are heard and kept, and all can be stopped at once.
+
+Stages run side by side on threads, and an interrupt (Ctrl-C) reaches the main thread alone. So the running commands
+are remembered here, for whoever has to end them.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+_STOP_SECONDS = 10
+_running: set["subprocess.Popen[str]"] = set()
+_guard = threading.Lock()
+_stopping = threading.Event()
+
+
+class Stopped(Exception):
+    """The command was ended, or never begun, because everything stops."""
+
+
+def captured(
+    command: list[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    log: Path,
+    on_line: Callable[[str], None] = lambda line: None,
+    on_peak: Callable[[int], None] = lambda peak: None,
+) -> tuple[int, list[str]]:
+    """Run a command to its end.
+
+    Args:
+        command: with its arguments.
+        folder: where it runs.
+        environment: all of it.
+        log: a file for its whole output, standard output and error together; written anew.
+        on_line: called with every line that is not empty.
+        on_peak: called at the end with the most resident bytes that any one process of it held, where known.
+
+    Returns:
+        Its exit code (negative: the signal that killed it) and the lines that are not empty.
+
+    Raises:
+        Stopped: by `stop_all`.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    with log.open("w", encoding="utf-8") as file:
+        process = _start(command, folder, environment)
+        try:
+            assert process.stdout is not None
+            for raw in process.stdout:
+                line = raw.rstrip()
+                file.write(line + "\n")
+                file.flush()
+                if line:
+                    lines.append(line)
+                    on_line(line)
+            code = _waited(process, on_peak)
+        finally:
+            _end(process)
+            with _guard:
+                _running.discard(process)
+    if _stopping.is_set():
+        raise Stopped(f"{' '.join(command)} was stopped")
+    return code, lines
+
+
+def _waited(process: "subprocess.Popen[str]", on_peak: Callable[[int], None]) -> int:
+    """Wait for the end; its exit code."""
+    try:
+        _, status, used = os.wait4(process.pid, 0)
+    except ChildProcessError:  # stop_all has waited for it
+        return process.wait()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    on_peak(used.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+    return process.returncode
+
+
+def stop_all() -> None:
+    """End every command that runs in this process, with all that it started; new ones are refused."""
+    with _guard:
+        _stopping.set()
+        found = list(_running)
+    for process in found:
+        _signal(process, signal.SIGTERM)
+    for process in found:
+        _end(process)
+
+
+def start_over() -> None:
+    """After `stop_all`: let commands run again."""
+    _stopping.clear()
+
+
+def _start(command: list[str], folder: Path, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
+    with _guard:  # so that stop_all misses none that is just being born
+        if _stopping.is_set():
+            raise Stopped(f"{' '.join(command)} was not begun")
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+        _running.add(process)
+        return process
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """End the whole process group if its command still runs."""
+    if process.poll() is not None:
+        return
+    _signal(process, signal.SIGTERM)
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
