@@ -33,7 +33,7 @@ def test_output_and_error_come_in_their_order_with_the_code(tmp_path: Path) -> N
 
 def test_the_peak_is_that_of_the_largest_process_also_of_a_grandchild(tmp_path: Path) -> None:
     peaks: list[int] = []
-    hungry = f"{sys.executable} -c 'kept = bytearray(200_000_000)'"
+    hungry = f"{sys.executable} -c 'import time; kept = bytearray(200_000_000); time.sleep(1)'"
     code, _ = shell(f"({hungry}; true)", tmp_path, on_peak=peaks.append)
     assert code == 0 and len(peaks) == 1 and 200e6 < peaks[0] < 600e6
 

@@ -22,6 +22,8 @@ from flawline.clip.backbone import Backbone
 from flawline.errors import FlawlineError
 from flawline.settings import ImagePath
 
+_PROJECTED_ROWS = 32
+
 
 @dataclass(frozen=True)
 class Step:
@@ -141,7 +143,9 @@ def image_feature(backbone: Backbone, tokens: Tensor, norm: bool = True) -> Tens
     """Last tokens [B, L, W] → image features [B, D], L2-normalised; without `norm` the final norm is left out."""
     visual = backbone.visual
     pooled = visual._pool(tokens)[0] if norm else visual._global_pool(tokens)[0]
-    return F.normalize(pooled @ visual.proj, dim=-1)
+    # With few rows the product is rounded differently: filled up, an image's feature does not depend on its batch.
+    filled = F.pad(pooled, (0, 0, 0, -len(pooled) % _PROJECTED_ROWS))
+    return F.normalize((filled @ visual.proj)[: len(pooled)], dim=-1)
 
 
 def resolve_paths(backbone: Backbone, paths: dict[str, ImagePath]) -> dict[str, ImagePath]:

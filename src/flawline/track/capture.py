@@ -7,13 +7,15 @@ are remembered here, for whoever has to end them.
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 _STOP_SECONDS = 10
+_LOOK_SECONDS = 0.25
 _running: set["subprocess.Popen[str]"] = set()
 _guard = threading.Lock()
 _stopping = threading.Event()
@@ -51,6 +53,7 @@ def captured(
     lines: list[str] = []
     with log.open("w", encoding="utf-8") as file:
         process = _start(command, folder, environment)
+        memory = _Memory(process.pid)
         try:
             assert process.stdout is not None
             for raw in process.stdout:
@@ -60,9 +63,11 @@ def captured(
                 if line:
                     lines.append(line)
                     on_line(line)
-            code = _waited(process, on_peak)
+            code = process.wait()
         finally:
             _end(process)
+            if peak := memory.peak():
+                on_peak(peak)
             with _guard:
                 _running.discard(process)
     if _stopping.is_set():
@@ -70,15 +75,33 @@ def captured(
     return code, lines
 
 
-def _waited(process: "subprocess.Popen[str]", on_peak: Callable[[int], None]) -> int:
-    """Wait for the end; its exit code."""
-    try:
-        _, status, used = os.wait4(process.pid, 0)
-    except ChildProcessError:  # stop_all has waited for it
-        return process.wait()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    on_peak(used.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-    return process.returncode
+class _Memory:
+    """The most resident bytes of any one process below a process, looked up every quarter of a second.
+
+    What the system tells at the end (wait4) is no use: it counts the memory that a process shared with its parent
+    before it became another program.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._found, self._ended = 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, args=(pid,), daemon=True)
+        self._thread.start()
+
+    def peak(self) -> int:
+        """Stop looking; 0 where the process ended before it was seen."""
+        self._ended.set()
+        self._thread.join()
+        return self._found
+
+    def _watch(self, pid: int) -> None:
+        while True:
+            with suppress(psutil.Error):
+                top = psutil.Process(pid)
+                for process in (top, *top.children(recursive=True)):
+                    with suppress(psutil.Error):
+                        self._found = max(self._found, process.memory_info().rss)
+            if self._ended.wait(_LOOK_SECONDS):
+                return
 
 
 def stop_all() -> None:
