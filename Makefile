@@ -19,7 +19,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo full install test lint format ui clean
+.PHONY: help demo full install test bench lint format ui clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,10 @@ install: $(INSTALLED)  ## only the environment
 test: $(INSTALLED)  ## all tests
 	@$(BIN)/python -m pytest -n logical --dist worksteal
 
+bench: $(INSTALLED)  ## what is fast and what it costs: ratios into benchmarks/results.json (an hour, on a quiet machine)
+	@for name in streaming_metrics evaluate_memory manifest_20000 scoring cached_tuning orchestration workers; do \
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+
 lint: $(INSTALLED)  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -49,7 +53,7 @@ ui: $(INSTALLED)  ## Prefect and MLflow on loopback, until Ctrl-C
 	@exec $(BIN)/flawline ui
 
 clean:  ## remove derived files and state; data, samples, decisions and your files stay
-	@rm -rf out .state reports .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf out .state .flawline reports .pytest_cache .mypy_cache .ruff_cache
 	@find src flows tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # Runs only when the requirements changed. An interrupted install leaves no stamp and is simply continued.

@@ -22,9 +22,16 @@ Variant = Annotated[
     str, typer.Option(help="METHOD@VARIANT of ablations: in params.yaml; else the main line.")
 ]
 
-stages = typer.Typer(
-    help="The stages that dvc.yaml calls: pure commands from files to files.", no_args_is_help=True
-)
+_HELP = "The stages that dvc.yaml calls: pure commands from files to files."
+stages = typer.Typer(help=_HELP, no_args_is_help=True)
+
+
+@stages.callback(help=_HELP)
+def fixed_threads() -> None:
+    """The number of threads is part of what makes a result: the same by hand as in the flow."""
+    from flawline.determinism import fix_threads
+
+    fix_threads(here()[1].run.threads)
 
 
 def register(app: typer.Typer) -> None:
