@@ -87,11 +87,20 @@ class ImagePath(Strict):
 
 
 class FeatureSettings(Strict):
+    """Frozen features: how they are read, and the store that keeps them; see flawline.features.cache.
+
+    Attributes:
+        cache: folder of the store, relative to the workspace.
+        cache_gb: its most, in 10^9 bytes; 0: no store.
+    """
+
     paths: Annotated[dict[Name, ImagePath], Field(min_length=1)]
     dtype: Literal["float32", "float16"] = "float16"
     batch: Annotated[int, Field(ge=1)] = 32
     support: Annotated[int, Field(ge=0)] = 8
     real: bool = False
+    cache: Annotated[str, Field(min_length=1)] = ".flawline/features"
+    cache_gb: Annotated[float, Field(ge=0)] = 10.0
 
 
 class SynthSettings(Strict):

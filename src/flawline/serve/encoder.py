@@ -41,7 +41,7 @@ PLAIN = Plan()
 class Encoder:
     """`encode_image` of a method's image paths, by a plan.
 
-    What a method does not read, by its declarations `reads_cls` and `reads_patches` (both true where it has none), is
+    What a method does not read, by its declarations `reads_cls` and `reads_patches`, is
     not computed, and comes empty.
     """
 
@@ -51,8 +51,8 @@ class Encoder:
         """`batch`: images that compiled code is made for; `paths`: by role."""
         self.backbone, self.batch, self.plan = method.backbone, batch, plan
         self.paths = resolve_paths(self.backbone, paths)
-        self.cls = bool(getattr(method, "reads_cls", True))
-        self.patches = bool(getattr(method, "reads_patches", True))
+        self.cls = method.reads_cls
+        self.patches = method.reads_patches
         self._run: Callable[[Tensor], dict[str, Encoded]] = self._encode
         if plan.compiled:
             self._run = torch.compile(self._encode, dynamic=False)

@@ -64,8 +64,8 @@ def run(workspace: Workspace, settings: Settings, part: str, dataset: str) -> No
 
 def _cache(workspace: Workspace, settings: FeatureSettings) -> FeatureCache | None:
     """The feature store, or None where `features.cache_gb` is 0."""
-    limit = round(getattr(settings, "cache_gb", 10.0) * 1e9)
-    folder = workspace.root / getattr(settings, "cache", ".flawline/features")
+    limit = round(settings.cache_gb * 1e9)
+    folder = workspace.root / settings.cache
     return FeatureCache(folder, limit) if limit > 0 else None
 
 
