@@ -8,6 +8,7 @@ optimiser. The other side also reads its images from PNG files of 1024 px, the s
 store has to; the ratio without the reading stands beside it under `details`.
 
     python -m benchmarks.cached_tuning [b16] [l14] [--steps N]
+    python -m benchmarks.cached_tuning sizes [--steps N]      # for the plot: ViT-B-16-plus at growing image sizes
 """
 
 import argparse
@@ -120,34 +121,54 @@ def steps(method_name: str, backbone: Any, data: Any, files: list[Path]) -> dict
     return {"cached": cached, "encoding": encoding, "reading": reading}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("backbones", nargs="*", help=f"of {', '.join(BACKBONES)}; default: all")
-    parser.add_argument("--steps", type=int, default=5, help="measured steps a side")
-    given = parser.parse_args()
-
+def measure(name: str, size: int, count: int) -> dict[str, dict[str, float]]:
+    """Processor seconds of a step of each method, by side."""
     from flawline.determinism import make_torch_deterministic
 
+    make_torch_deterministic(0, threads=1)
+    with tempfile.TemporaryDirectory() as folder:
+        backbone, data, files = prepare(name, size, Path(folder))
+        return {
+            method: in_turn(steps(method, backbone, data, files), count, warm=0, clock=time.process_time)
+            for method in METHODS
+        }
+
+
+def sizes(count: int) -> None:
+    """Seconds a step against the image size, for the plot of docs/performance.md."""
+    rows = []
+    for size in (128, 192, 240, 320, 400):
+        row: dict[str, float] = {"image size": size}
+        for method, took in measure("ViT-B-16-plus-240", size, count).items():
+            row |= {f"{method}, {side}": round(took[side], 3) for side in ("cached", "encoding")}
+        rows.append(row)
+        print(row, flush=True)
+    record("cached_tuning", {}, sizes=rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("backbones", nargs="*", help=f"of {', '.join(BACKBONES)}; default: all; or: sizes")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps a side")
+    given = parser.parse_args()
+    if given.backbones == ["sizes"]:
+        sizes(given.steps)
+        return
     for short in given.backbones or BACKBONES:
         name, size = BACKBONES[short]
-        make_torch_deterministic(0, threads=1)
-        with tempfile.TemporaryDirectory() as folder:
-            backbone, data, files = prepare(name, size, Path(folder))
-            ratios: dict[str, float] = {}
-            told: dict[str, float | str] = {"backbone": name, "size": size, "steps": given.steps}
-            for method in METHODS:
-                sides = steps(method, backbone, data, files)
-                took = in_turn(sides, given.steps, warm=0, clock=time.process_time)
-                ratios[method] = took["encoding"] / took["cached"]
-                told[f"ratio_{method}"] = round(ratios[method], 2)
-                told[f"ratio_{method}_without_reading"] = round(
-                    (took["encoding"] - took["reading"]) / took["cached"], 2
-                )
-                print(
-                    f"{name} at {size} px, {method}: {took['cached']:.2f} s a step on cached features, "
-                    f"{took['encoding']:.2f} s encoding again: {ratios[method]:.1f} times",
-                    flush=True,
-                )
+        ratios: dict[str, float] = {}
+        told: dict[str, float | str] = {"backbone": name, "size": size, "steps": given.steps}
+        for method, took in measure(name, size, given.steps).items():
+            ratios[method] = took["encoding"] / took["cached"]
+            told[f"ratio_{method}"] = round(ratios[method], 2)
+            told[f"ratio_{method}_without_reading"] = round(
+                (took["encoding"] - took["reading"]) / took["cached"], 2
+            )
+            print(
+                f"{name} at {size} px, {method}: {took['cached']:.2f} s a step on cached features, "
+                f"{took['encoding']:.2f} s encoding again: {ratios[method]:.1f} times",
+                flush=True,
+            )
         record("cached_tuning", {f"cached_tuning_speedup_{short}": min(ratios.values())}, **{short: told})
 
 

@@ -7,6 +7,7 @@ The stage runs in a process of its own, with the settings of params.yaml; its pe
 says.
 
     python -m benchmarks.evaluate_memory [few] [many]
+    python -m benchmarks.evaluate_memory sizes          # for the plot: 250 to 5,000 images
 """
 
 import json
@@ -142,8 +143,22 @@ def main(few: int = 500, many: int = 5000) -> None:
     )
 
 
+def sizes() -> None:
+    """Peak memory against the number of images, for the plot of docs/performance.md."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="flawline-memory-") as folder:
+        for count in (250, 500, 1000, 2500, 5000):
+            found = peak(count, Path(folder))
+            rows.append(
+                {"images": count, "peak MiB": round(found["mib"]), "seconds": round(found["seconds"], 1)}
+            )
+    record("evaluate_memory", {}, sizes=rows)
+
+
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["make"]:
+    if sys.argv[1:2] == ["sizes"]:
+        sizes()
+    elif sys.argv[1:2] == ["make"]:
         make(Path(sys.argv[2]), int(sys.argv[3]))
     else:
         main(*(int(argument) for argument in sys.argv[1:3]))

@@ -6,6 +6,8 @@ runs these again in a second clone, in the pipeline's order, with nothing around
 
 Both sides have as many stages at once, so that stages side by side do not hide what orchestration costs. How the flow
 compares with the commands one after the other, as a shell script would have them, is told as well.
+
+`python -m benchmarks.orchestration --sizes` does both for the short line with one to four seeds, for the plot.
 """
 
 import argparse
@@ -17,7 +19,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.demo_copies import SMALL, clone, environment, retrain
@@ -38,6 +42,9 @@ def main() -> int:
         "--small", action="store_true", help="a short line instead of the demo; keeps no figures"
     )
     parser.add_argument(
+        "--sizes", action="store_true", help="the short line with growing numbers of seeds, for the plot"
+    )
+    parser.add_argument(
         "--workers", type=int, help="stages at once on both sides; by default as run.workers says"
     )
     parser.add_argument(
@@ -46,20 +53,36 @@ def main() -> int:
     asked = parser.parse_args()
     keep = asked.keep or Path(tempfile.mkdtemp(prefix="flawline-bench-"))
     try:
-        return compare(keep.resolve(), asked.small, asked.workers)
+        if asked.sizes:
+            return sizes(keep.resolve(), asked.workers)
+        assignments = SMALL if asked.small else ()
+        return report(measure(keep.resolve(), assignments, asked.workers), kept=not asked.small)
     finally:
         if not asked.keep:
             shutil.rmtree(keep, ignore_errors=True)
 
 
-def compare(folder: Path, small: bool, workers: int | None) -> int:
-    """Run both sides, print and record; 1 where the limits are not kept."""
-    assignments = [*(SMALL if small else ()), *([f"run.workers={workers}"] if workers else [])]
+@dataclass(frozen=True)
+class Measured:
+    """Both sides of one line: seconds on the wall, processor seconds, and what the stages took one by one."""
+
+    stages: int
+    slots: int
+    flow: float
+    flow_processor: float
+    bare: float
+    bare_processor: float
+    alone: float
+
+
+def measure(folder: Path, assignments: Sequence[str], workers: int | None) -> Measured:
+    """Run both sides in new clones below `folder`; ends the program where their results differ."""
+    assignments = [*assignments, *([f"run.workers={workers}"] if workers else [])]
     flow = Workspace(clone(folder / "flow", assignments))
     bare = Workspace(clone(folder / "bare", assignments))
-    cpu_before = _processor_seconds()
+    before = _processor_seconds()
     flow_seconds = retrain(flow.root)
-    flow_cpu = _processor_seconds() - cpu_before
+    flow_processor = _processor_seconds() - before
     slots = workers or _auto(flow)
     for name in (
         "data",
@@ -70,31 +93,60 @@ def compare(folder: Path, small: bool, workers: int | None) -> int:
     commands = {name: str(entry["cmd"]) for name, entry in locked_stages(flow.lock).items()}
     order = [stage for stage in stages(flow) if stage.name in commands]
     each: dict[str, float] = {}
-    cpu_before = _processor_seconds()
+    before = _processor_seconds()
     bare_seconds = run_bare(bare, order, commands, slots, each)
-    bare_cpu = _processor_seconds() - cpu_before
+    bare_processor = _processor_seconds() - before
     if sha256_file(bare.metrics) != sha256_file(flow.metrics):
         sys.exit("the bare commands and the flow gave different results/metrics.csv")
-    added, alone = flow_seconds - bare_seconds, sum(each.values())
-    figures = {
-        "orchestration_overhead_seconds": added,
-        "orchestration_overhead_fraction": added / bare_seconds,
-        "orchestration_flow_seconds": flow_seconds,
-        "orchestration_bare_seconds": bare_seconds,
-    }
+    alone = sum(each.values())
+    return Measured(len(order), slots, flow_seconds, flow_processor, bare_seconds, bare_processor, alone)
+
+
+def report(found: Measured, kept: bool) -> int:
+    """Print, record; 1 where the limits are not kept."""
+    added = found.flow - found.bare
     print(
-        f"{len(order)} stages, {slots} at once: flow {flow_seconds:.1f} s, bare commands {bare_seconds:.1f} s; "
-        f"orchestration adds {added:.1f} s, {added / bare_seconds:.1%}"
+        f"{found.stages} stages, {found.slots} at once: flow {found.flow:.1f} s, bare commands {found.bare:.1f} s; "
+        f"orchestration adds {added:.1f} s, {added / found.bare:.1%}"
     )
     print(
-        f"processor time: flow {flow_cpu:.1f} s, bare commands {bare_cpu:.1f} s (other work lengthens the wall alone)"
+        f"processor time: flow {found.flow_processor:.1f} s, bare commands {found.bare_processor:.1f} s "
+        "(other work lengthens the wall alone)"
     )
-    print(f"the sum over the bare commands is {alone:.1f} s: the flow takes {flow_seconds / alone:.2f} of it")
-    if not small:
+    print(
+        f"the sum over the bare commands is {found.alone:.1f} s: the flow takes {found.flow / found.alone:.2f} of it"
+    )
+    if kept:
+        figures = {
+            "orchestration_overhead_seconds": added,
+            "orchestration_overhead_fraction": added / found.bare,
+            "orchestration_flow_seconds": found.flow,
+            "orchestration_bare_seconds": found.bare,
+        }
         record(
-            "orchestration", figures, stages=len(order), workers=slots, sum_of_stages_seconds=round(alone, 1)
+            "orchestration",
+            figures,
+            stages=found.stages,
+            workers=found.slots,
+            sum_of_stages_seconds=round(found.alone, 1),
+            processor_seconds={
+                "flow": round(found.flow_processor, 1),
+                "bare": round(found.bare_processor, 1),
+            },
         )
-    return int(added > SECONDS_LIMIT or added / bare_seconds > FRACTION_LIMIT)
+    return int(added > SECONDS_LIMIT or added / found.bare > FRACTION_LIMIT)
+
+
+def sizes(folder: Path, workers: int | None) -> int:
+    """Seconds of both sides against the number of stages."""
+    rows = []
+    for seeds in ([0], [0, 1], [0, 1, 2, 3]):
+        found = measure(folder / str(len(seeds)), [*SMALL, f"tune.seeds={seeds}"], workers)
+        row = {"stages": found.stages, "flow": round(found.flow, 1), "bare commands": round(found.bare, 1)}
+        rows.append(row)
+        print(row, flush=True)
+    record("orchestration", {}, sizes=rows)
+    return 0
 
 
 def _processor_seconds() -> float:

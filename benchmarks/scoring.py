@@ -6,21 +6,21 @@ weights. One thread, and what counts is processor time: on a machine that others
 measured otherwise, and the thread that prepares the next batch earns nothing: on idle cores the ratio is higher.
 
     python -m benchmarks.scoring [rounds] [images]
+    python -m benchmarks.scoring sizes                  # for the plot: pictures of growing side
 """
 
 import os
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks.harness import record
+from benchmarks.harness import in_turn, record
 
 if TYPE_CHECKING:
     from flawline.clip.backbone import Backbone
@@ -37,8 +37,8 @@ PATHS: dict[str, dict[str, object]] = {
 NARROW = "laa_narrow"
 
 
-def make_pictures(folder: Path, count: int) -> list[Path]:
-    """JPEG files of SIDE x SIDE pixels."""
+def make_pictures(folder: Path, count: int, side: int = SIDE) -> list[Path]:
+    """JPEG files of side x side pixels."""
     import numpy as np
     from PIL import Image
 
@@ -47,7 +47,7 @@ def make_pictures(folder: Path, count: int) -> list[Path]:
     files = []
     for number in range(count):
         drawn = draw_good(SETS["castings"]["bracket"], number).picture
-        picture = Image.fromarray(np.uint8(255 * drawn.clip(0, 1))).resize((SIDE, SIDE))
+        picture = Image.fromarray(np.uint8(255 * drawn.clip(0, 1))).resize((side, side))
         files.append(folder / f"{number:03d}.jpg")
         picture.save(files[-1], quality=90)
     return files
@@ -82,8 +82,8 @@ def score_files(detector: "Detector", files: list[Path]) -> object:
     return detector.score(load_rgb(file) for file in files)
 
 
-def main(rounds: int = 3, images: int = BATCH) -> None:
-    """Measure in turn, print, record."""
+def measure(rounds: int, images: int, side: int = SIDE, only: Sequence[str] = ()) -> dict[str, float]:
+    """Median processor seconds of `images` pictures: `bare`, and each detector (or those named)."""
     import torch
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -99,21 +99,31 @@ def main(rounds: int = 3, images: int = BATCH) -> None:
                 backbone.model.encode_image(ready)
 
     with tempfile.TemporaryDirectory() as folder:
-        files = make_pictures(Path(folder), images)
+        files = make_pictures(Path(folder), images, side)
         sides: dict[str, Callable[[], object]] = {"bare": bare}
         for name, detector in detectors(backbone).items():
-            sides[name] = partial(score_files, detector, files)
-        processor: dict[str, list[float]] = {name: [] for name in sides}
-        for number in range(1 + rounds):
-            for name, run in sides.items():
-                start = time.process_time()
-                run()
-                if number:  # the first round warms up, and folds the texts
-                    processor[name].append(time.process_time() - start)
-    took = {name: statistics.median(seconds) for name, seconds in processor.items()}
+            if not only or name in only:
+                sides[name] = partial(score_files, detector, files)
+        # The first round warms up, and folds the texts.
+        return in_turn(sides, rounds, warm=1, clock=time.process_time)
+
+
+def sizes() -> None:
+    """Processor time an image against the picture's side, for the plot of docs/performance.md."""
+    rows = []
+    for side in (256, 512, 1024, 2048, 4096):
+        took = measure(2, BATCH, side, ("plain", "laa"))
+        rows.append({"picture side": side, **{name: round(1e3 * s / BATCH, 1) for name, s in took.items()}})
+        print(rows[-1], flush=True)
+    record("scoring", {}, sizes=rows)
+
+
+def main(rounds: int = 3, images: int = BATCH) -> None:
+    """Measure in turn, print, record."""
+    took = measure(rounds, images)
     for name, seconds in took.items():
         print(f"{name:12s} {1e3 * seconds / images:7.0f} ms of processor an image", flush=True)
-    ratios = {name: took["bare"] / took[name] for name in sides if name != "bare"}
+    ratios = {name: took["bare"] / seconds for name, seconds in took.items() if name != "bare"}
     record(
         "scoring",
         {"scoring_vs_bare_encoder" + f"_{name}" * (name != "plain"): ratio for name, ratio in ratios.items()},
@@ -122,11 +132,14 @@ def main(rounds: int = 3, images: int = BATCH) -> None:
         images=images,
         picture_side=SIDE,
         rounds=rounds,
-        threads=torch.get_num_threads(),
+        threads=int(os.environ["OMP_NUM_THREADS"]),
         paths=PATHS,
         processor_ms_an_image={name: round(1e3 * seconds / images, 1) for name, seconds in took.items()},
     )
 
 
 if __name__ == "__main__":
-    main(*(int(argument) for argument in sys.argv[1:3]))
+    if sys.argv[1:2] == ["sizes"]:
+        sizes()
+    else:
+        main(*(int(argument) for argument in sys.argv[1:3]))

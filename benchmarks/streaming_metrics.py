@@ -7,6 +7,7 @@ machine do not stretch. The streaming side computes pixel AUROC, AP, F1-max, AUP
 and the papers' AUPRO; the loops compute the papers' AUPRO alone.
 
     python -m benchmarks.streaming_metrics [images] [side]
+    python -m benchmarks.streaming_metrics sizes        # for the plot: 8 maps of growing side
 """
 
 import os
@@ -14,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -129,5 +131,28 @@ def main(count: int = 24, side: int = 518) -> None:
     )
 
 
+def sizes(count: int = 8) -> None:
+    """Milliseconds a map against its side, for the plot of docs/performance.md."""
+    rows = []
+    for side in (128, 256, 384, 518):
+        maps, masks = make(count, side)
+        took = {
+            "streaming": processor_seconds(partial(stream, maps, masks)),
+            "exact": processor_seconds(partial(exact, maps, masks)),
+            "200 thresholds, regions labelled once": processor_seconds(
+                partial(papers_loop, maps, masks, True), 1
+            ),
+            "200 thresholds, as published": processor_seconds(partial(papers_loop, maps, masks, False), 1),
+        }
+        rows.append(
+            {"side": side, **{name: round(1e3 * seconds / count, 3) for name, seconds in took.items()}}
+        )
+        print(rows[-1], flush=True)
+    record("streaming_metrics", {}, sizes=rows)
+
+
 if __name__ == "__main__":
-    main(*(int(argument) for argument in sys.argv[1:3]))
+    if sys.argv[1:2] == ["sizes"]:
+        sizes()
+    else:
+        main(*(int(argument) for argument in sys.argv[1:3]))

@@ -11,7 +11,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flawline.determinism import THREADS, stage_threads
 from flawline.settings import BackboneSettings, Settings
-from flawline.track import capture
+from flawline.track import capture, dvc_process
 from flawline.workspace import Workspace
 
 _GIB = 2**30
@@ -60,8 +60,11 @@ def stage_runner(workspace: Workspace, settings: Settings) -> Iterator[Runner]:
         count = auto_workers(workspace, settings.backbone, threads) if workers == "auto" else workers
         capture.start_over()
         pool: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=count)
-        with pool as tasks:
-            yield Runner(tasks, lambda: count, threads, capture.stop_all)
+        try:
+            with pool as tasks:
+                yield Runner(tasks, lambda: count, threads, capture.stop_all)
+        finally:
+            dvc_process.close()
 
 
 def auto_workers(workspace: Workspace, backbone: BackboneSettings, threads: int) -> int:

@@ -8,8 +8,8 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -49,30 +49,92 @@ def captured(
     Raises:
         Stopped: by `stop_all`.
     """
+    with begun(lambda: launch(command, folder, environment)) as process:
+        lines, code = follow(process, log, on_line, on_peak)
+        return process.wait() if code is None else code, lines
+
+
+@contextmanager
+def begun(take: Callable[[], "subprocess.Popen[str]"]) -> Iterator["subprocess.Popen[str]"]:
+    """A process that `stop_all` knows of while it is used here; ended at the way out if anything went wrong.
+
+    Args:
+        take: gives the process, newly made or idle.
+
+    Raises:
+        Stopped: by `stop_all`, before it began or while it ran.
+    """
+    with _guard:  # so that stop_all misses none that is just being born
+        if _stopping.is_set():
+            raise Stopped("nothing new is begun")
+        process = take()
+        _running.add(process)
+    try:
+        yield process
+    except BaseException:
+        end(process)
+        raise
+    finally:
+        with _guard:
+            _running.discard(process)
+        if _stopping.is_set():
+            end(process)
+            raise Stopped("the command was stopped")
+
+
+def launch(
+    command: list[str], folder: Path, environment: Mapping[str, str], stdin: int = subprocess.DEVNULL
+) -> "subprocess.Popen[str]":
+    """A command in a process group of its own; its standard output and error come as one text."""
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=dict(environment),
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+
+
+def follow(
+    process: "subprocess.Popen[str]",
+    log: Path,
+    on_line: Callable[[str], None] = lambda line: None,
+    on_peak: Callable[[int], None] = lambda peak: None,
+    mark: str | None = None,
+) -> tuple[list[str], int | None]:
+    """Hear a process until its output ends, or until `mark`, which it says with a number behind; see `captured`.
+
+    Returns:
+        The lines that are not empty, and the number; None where the output ended without.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
-    with log.open("w", encoding="utf-8") as file:
-        process = _start(command, folder, environment)
-        memory = _Memory(process.pid)
-        try:
+    code: int | None = None
+    memory = _Memory(process.pid)
+    try:
+        with log.open("w", encoding="utf-8") as file:
             assert process.stdout is not None
             for raw in process.stdout:
-                line = raw.rstrip()
-                file.write(line + "\n")
-                file.flush()
+                told, ended, number = raw.partition(mark) if mark else (raw, "", "")
+                line = told.rstrip()
+                if line or not ended:
+                    file.write(line + "\n")
+                    file.flush()
                 if line:
                     lines.append(line)
                     on_line(line)
-            code = process.wait()
-        finally:
-            _end(process)
-            if peak := memory.peak():
-                on_peak(peak)
-            with _guard:
-                _running.discard(process)
-    if _stopping.is_set():
-        raise Stopped(f"{' '.join(command)} was stopped")
-    return code, lines
+                if ended:
+                    code = int(number)
+                    break
+    finally:
+        if peak := memory.peak():
+            on_peak(peak)
+    return lines, code
 
 
 class _Memory:
@@ -112,7 +174,7 @@ def stop_all() -> None:
     for process in found:
         _signal(process, signal.SIGTERM)
     for process in found:
-        _end(process)
+        end(process)
 
 
 def start_over() -> None:
@@ -120,27 +182,7 @@ def start_over() -> None:
     _stopping.clear()
 
 
-def _start(command: list[str], folder: Path, environment: Mapping[str, str]) -> "subprocess.Popen[str]":
-    with _guard:  # so that stop_all misses none that is just being born
-        if _stopping.is_set():
-            raise Stopped(f"{' '.join(command)} was not begun")
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
-        _running.add(process)
-        return process
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
+def end(process: "subprocess.Popen[str]") -> None:
     """End the whole process group if its command still runs."""
     if process.poll() is not None:
         return

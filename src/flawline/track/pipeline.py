@@ -1,9 +1,9 @@
 """DVC as the flow sees it: which stages there are, which must run, and running one.
 
-Asking happens in this process, running in a `dvc repro --single-item` of its own. In-process runs would save
-about 0.9 s a stage, but there a stage's output can only be captured by redirecting this process' own file
-descriptors, where Prefect's log handlers write as well; and a process group of its own can be stopped whole.
-Unchanged stages cost nothing either way: one status call tells them all.
+Asking happens in this process, running as `dvc repro --single-item` in one beside it: there a stage's output can be
+captured without redirecting this process' own file descriptors, where Prefect's log handlers write as well; and a
+process group of its own can be stopped whole. It stays for the next stage, because DVC takes half a second to start.
+Unchanged stages cost nothing: one status call tells them all.
 
 Stages may run side by side. DVC holds the repository's lock while it reads and writes about a stage, and frees it
 while the stage's command runs. By itself it gives up after three seconds of waiting, also where the command has
@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from flawline.determinism import thread_environment
 from flawline.errors import ChecksFailed, FlawlineError
-from flawline.track.capture import captured
+from flawline.track.dvc_process import dvc
 from flawline.workspace import Workspace
 
 Outcome = Literal["ran", "restored", "unchanged"]
@@ -126,21 +126,14 @@ def run(
         ChecksFailed, FlawlineError: the stage refused its input (exit code 2) or DVC cannot run it.
         Busy: DVC's table of busy files is held. StageCrashed: any other end. Stopped: by `capture.stop_all`.
     """
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item"]
+    arguments = ["--wait-for-lock", "repro", "--single-item", *(["--force"] if force else []), name]
     # dvc.yaml calls `flawline`, which a shell without the activated environment would not find.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     environment = {**os.environ, **thread_environment(threads), "PATH": path, "PYTHONUNBUFFERED": "1"}
     environment.pop(
         "FLAWLINE_WORKSPACE", None
     )  # stages run where they are; a cluster's worker may name another place
-    code, lines = captured(
-        [*command, *(["--force"] if force else []), name],
-        workspace.root,
-        environment,
-        log_file(workspace, name),
-        on_line,
-        on_peak,
-    )
+    code, lines = dvc(arguments, workspace.root, environment, log_file(workspace, name), on_line, on_peak)
     text = "\n".join(lines)
     if code == 0:
         if f"Running stage '{name}'" in text or "Verifying data sources" in text:
