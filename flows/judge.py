@@ -1,19 +1,33 @@
-"""The gate with its side effects: choose, register, decide, write down, promote. Safe to repeat."""
+"""The gate with its side effects: choose, register, decide, write down, promote. Safe to repeat.
 
-from dataclasses import dataclass
+Deciding may take minutes, because a champion of an earlier retraining is measured on the present images. It happens
+without the promotion lock. Inside the lock the champion is read again: if it is another one by then (another
+retraining was faster, or a person rolled back), the decision is not written down but taken anew.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flawline.errors import FlawlineError
 from flawline.evaluate.tables import read_metrics
 from flawline.files import read_json, read_parquet, sha256_file, sha256_folder
+from flawline.gate.candidate import Candidate, threshold_of
+from flawline.gate.check import inputs
+from flawline.gate.cost import operations_or_none
+from flawline.gate.decide import decide, undecided
 from flawline.settings import Settings
 from flawline.track import decisions, registry
 from flawline.track.challenger import choose_challenger
-from flawline.track.gate import Candidate, Decision, decide
 from flawline.track.log import LoggedRun, cells
-from flawline.track.resolve import local_folder
+from flawline.track.resolve import keep, local_folder
 from flawline.workspace import Cell, Workspace
+from flows.measure import measure
+
+_TRIES = 5
+_WAIT_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -35,20 +49,6 @@ class Judgement:
     decision: Path | None
 
 
-@dataclass(frozen=True)
-class _Elsewhere(Workspace):
-    """The workspace, but with one prompt set and its evaluations in folders of their own."""
-
-    prompt_set: Path
-    target: Path
-
-    def prompts(self, cell: Cell) -> Path:
-        return self.prompt_set
-
-    def evaluation(self, cell: Cell, test: str) -> Path:
-        return self.target / test
-
-
 def judge(workspace: Workspace, settings: Settings, logged: LoggedRun) -> Judgement:
     """Put this retraining's challenger before the gate and act on the decision.
 
@@ -58,15 +58,27 @@ def judge(workspace: Workspace, settings: Settings, logged: LoggedRun) -> Judgem
     Raises:
         FlawlineError: a file is missing or broken, or the registry cannot be used.
     """
-    with registry.promotion_lock(workspace):
-        champion = registry.by_alias(workspace, settings, registry.CHAMPION)
+    with _one_judge(workspace):
         cell = choose_challenger(
             read_metrics(workspace.metrics), settings.gate.better_in, _learned(workspace, settings)
         )
         if cell is None:
             reason = f"no learned method has {settings.gate.better_in} on any test set"
+            champion = registry.by_alias(workspace, settings, registry.CHAMPION)
             return Judgement("stay", reason, champion, None, None)
-        run_id = logged.children[cell.name]
+        for _ in range(_TRIES):
+            found = _judged(workspace, settings, cell, logged.children[cell.name])
+            if found is not None:
+                return found
+        raise FlawlineError(
+            f"the champion changed {_TRIES} times while {cell.name} was judged", "run flawline retrain again"
+        )
+
+
+def _judged(workspace: Workspace, settings: Settings, cell: Cell, run_id: str) -> Judgement | None:
+    """One try: None where the champion became another one meanwhile."""
+    with registry.promotion_lock(workspace, settings):
+        champion = registry.by_alias(workspace, settings, registry.CHAMPION)
         challenger = registry.register(workspace, settings, workspace.prompts(cell), run_id)
         if champion and champion.sha256 == challenger.sha256:
             reason = f"version {champion.version} is the best prompt set and serves already"
@@ -77,11 +89,53 @@ def judge(workspace: Workspace, settings: Settings, logged: LoggedRun) -> Judgem
                 f"version {challenger.version} was rolled back by hand, so the gate does not promote it again"
             )
             return Judgement("stay", reason, champion, challenger, None)
-        record, file = _decided(workspace, settings, cell, challenger, champion)
+    record = _decided(workspace, settings, cell, challenger, champion)
+    with registry.promotion_lock(workspace, settings):
+        now = registry.by_alias(workspace, settings, registry.CHAMPION)
+        if _sha(now) != _sha(champion):
+            return None
+        written = _known(workspace, settings, challenger, champion, record["results"])
+        record, file = written or (record, decisions.append(workspace, record))
         if record["verdict"] == "promote":
+            local_folder(workspace, settings, challenger)  # what serves was read back from the registry first
             registry.promote(workspace, settings, challenger)
+            keep(workspace, settings, challenger)
             champion = registry.by_alias(workspace, settings, registry.CHAMPION)
         return Judgement(record["verdict"], record["reason"], champion, challenger, file)
+
+
+@contextmanager
+def _one_judge(workspace: Workspace) -> Iterator[None]:
+    """A champion is measured in one place of the workspace: one process at a time."""
+    from filelock import FileLock, Timeout
+
+    workspace.state.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(workspace.state / "judge.lock", timeout=_WAIT_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise FlawlineError(
+            f"another retraining is being judged in {workspace.root}", "wait for it to end or stop it"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _known(
+    workspace: Workspace,
+    settings: Settings,
+    challenger: registry.Version,
+    champion: registry.Version | None,
+    results: str,
+) -> tuple[dict[str, Any], Path] | None:
+    gate = settings.gate.model_dump()
+    return decisions.find(workspace, challenger.sha256, _sha(champion), results, gate)
+
+
+def _sha(version: registry.Version | None) -> str | None:
+    return version.sha256 if version else None
 
 
 def _decided(
@@ -90,39 +144,43 @@ def _decided(
     cell: Cell,
     challenger: registry.Version,
     champion: registry.Version | None,
-) -> tuple[dict[str, Any], Path]:
-    """The decision about these two on these results: the one that is there, or a new one."""
+) -> dict[str, Any]:
+    """The decision about these two on these results: the one that is there, or a new one, not yet written."""
     results = sha256_file(workspace.metrics)
-    found = decisions.find(workspace, challenger.sha256, champion.sha256 if champion else None, results)
-    if found:
-        return found
-    new = Candidate(challenger.described(), _evaluations(workspace, settings, cell))
+    if found := _known(workspace, settings, challenger, champion, results):
+        return found[0]
+    new = _whole(workspace, settings, workspace.prompts(cell), Candidate(challenger.described(), {}), cell)
     try:
         old = _champion(workspace, settings, champion) if champion else None
+        if old and champion:
+            old = _whole(workspace, settings, local_folder(workspace, settings, champion), old)
     except FlawlineError as error:
         # For example: it was tuned on another backbone, or on images that now test.
         assert champion is not None
         problem = error.problem.replace(f"{workspace.root}/", "")
-        reason = (
-            f"not enough evidence: champion version {champion.version} cannot be measured here: {problem}"
+        why = f"champion version {champion.version} cannot be measured here: {problem}"
+        return undecided(new.described, champion.described(), settings.gate, results, why).record()
+    baseline = None if old else _baseline(workspace, settings, cell)
+    known = decisions.known_types(workspace, champion.sha256) if champion else None
+    manifest = read_parquet(workspace.manifest)
+    decision = decide(new, old, settings.gate, results, baseline, manifest, known)
+    read = inputs(new, old, baseline, settings.gate, workspace.manifest, known, workspace.root)
+    return replace(decision, inputs=read).record()
+
+
+def _whole(
+    workspace: Workspace, settings: Settings, prompt_set: Path, candidate: Candidate, cell: Cell | None = None
+) -> Candidate:
+    """A candidate with what its card says and what it costs; of a present cell also with its evaluations and seeds."""
+    if cell:
+        seeds = [one for one in cells(settings) if (one.method, one.train) == (cell.method, cell.train)]
+        candidate = replace(
+            candidate,
+            evaluations=_evaluations(workspace, settings, cell),
+            seeds={one.seed: _evaluations(workspace, settings, one) for one in seeds},
         )
-        gate = settings.gate
-        decision = Decision(
-            champion=champion.described(),
-            challenger=new.described,
-            against="champion",
-            tests=(),
-            verdict="stay",
-            reason=reason,
-            margin=gate.margin,
-            confidence=gate.confidence,
-            results=results,
-        )
-    else:
-        baseline = None if old else _baseline(workspace, settings, cell)
-        manifest = read_parquet(workspace.manifest)
-        decision = decide(new, old, settings.gate, results, baseline, manifest)
-    return decision.record(), decisions.append(workspace, decision.record())
+    cost = None if settings.gate.cost_factor is None else operations_or_none(prompt_set, workspace.root)
+    return replace(candidate, threshold=threshold_of(prompt_set), cost=cost)
 
 
 def _champion(workspace: Workspace, settings: Settings, champion: registry.Version) -> Candidate:
@@ -131,15 +189,8 @@ def _champion(workspace: Workspace, settings: Settings, champion: registry.Versi
         folder = workspace.prompts(cell)
         if folder.is_dir() and sha256_folder(folder) == champion.sha256:
             return Candidate(champion.described(), _evaluations(workspace, settings, cell))
-    from flawline.stages import evaluate
-
     prompt_set = local_folder(workspace, settings, champion)
-    target = workspace.state / "gate" / champion.sha256
-    place = _Elsewhere(workspace.root, prompt_set, target)
-    cell = Cell(champion.method, champion.train_set, champion.seed)
-    for test in settings.data.test:
-        evaluate.run(place, settings, cell, test)
-    return Candidate(champion.described(), {test: target / test for test in settings.data.test})
+    return Candidate(champion.described(), measure(workspace, settings, prompt_set, champion.sha256))
 
 
 def _baseline(workspace: Workspace, settings: Settings, cell: Cell) -> Candidate | None:
@@ -150,7 +201,8 @@ def _baseline(workspace: Workspace, settings: Settings, cell: Cell) -> Candidate
         return None
     first = there[0]
     described = {"version": None, "method": first.method, "train_set": first.train, "seed": first.seed}
-    return Candidate(described, _evaluations(workspace, settings, first))
+    plain = Candidate(described, _evaluations(workspace, settings, first))
+    return _whole(workspace, settings, workspace.prompts(first), plain)
 
 
 def _evaluations(workspace: Workspace, settings: Settings, cell: Cell) -> dict[str, Path]:

@@ -16,9 +16,9 @@ def promote(workspace: Workspace, settings: Settings, ref: str) -> registry.Vers
     Raises:
         FlawlineError: there is no such version, or its files are damaged.
     """
-    from flawline.track.resolve import local_folder
+    from flawline.track.resolve import keep, local_folder
 
-    with registry.promotion_lock(workspace):
+    with registry.promotion_lock(workspace, settings):
         known = registry.versions(workspace, settings)
         found = next((v for v in known if ref == v.version or ref in v.aliases), None)
         if found is None:
@@ -28,22 +28,11 @@ def promote(workspace: Workspace, settings: Settings, ref: str) -> registry.Vers
             return found
         local_folder(workspace, settings, found)
         registry.promote(workspace, settings, found)
-        decisions.append(workspace, _record(found, champion))
+        reason = f"version {found.version} was promoted by hand"
+        then = champion.described() if champion else None
+        decisions.append(workspace, decisions.by_hand("promote", found.described(), then, reason))
+        keep(workspace, settings, found)
     return found
-
-
-def _record(found: registry.Version, champion: registry.Version | None) -> dict[str, object]:
-    return {
-        "champion": champion.described() if champion else None,
-        "challenger": found.described(),
-        "against": decisions.BY_HAND,
-        "tests": [],
-        "verdict": "promote",
-        "reason": f"version {found.version} was promoted by hand",
-        "margin": None,
-        "confidence": None,
-        "results": None,
-    }
 
 
 def main(arguments: list[str]) -> int:

@@ -24,7 +24,7 @@ synth: {noises: {gaussian: 1}}
 methods: {words: {}, learned: {}}
 tune: {methods: [words, learned], seeds: [0, 1, 2]}
 evaluate: {bootstrap: 100, bins: 64, overlays: 1}
-gate: {metrics: [image_auroc, pixel_auroc], bootstrap: 200}
+gate: {metrics: [image_auroc, pixel_auroc], bootstrap: 200, cost_factor: null, false_alarm_margin: 0.5}
 track: {experiment: small, model: small}
 """
 

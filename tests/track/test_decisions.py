@@ -52,6 +52,52 @@ def test_a_decision_is_found_by_both_sides_and_the_results(tmp_path: Path) -> No
         assert decisions.find(workspace, *other) is None
 
 
+def test_other_settings_of_the_gate_are_another_decision(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    decisions.append(workspace, record() | {"inputs": {"settings": {"margin": 0.02}}})
+    assert decisions.find(workspace, "b", "a", "r", {"margin": 0.02}) is not None
+    assert decisions.find(workspace, "b", "a", "r") is not None
+    assert decisions.find(workspace, "b", "a", "r", {"margin": 0.05}) is None
+    older = tmp_path / "older"
+    decisions.append(Workspace(older), record())
+    assert decisions.find(Workspace(older), "b", "a", "r", {"margin": 0.05}) is not None
+
+
+def test_a_decision_is_found_by_its_number(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with pytest.raises(FlawlineError, match="none yet"):
+        decisions.by_number(workspace, 1)
+    decisions.append(workspace, record("promote"))
+    assert decisions.by_number(workspace, 1)["verdict"] == "promote"
+    with pytest.raises(FlawlineError, match="no decision 0002 — decisions: 1 to 1"):
+        decisions.by_number(workspace, 2)
+
+
+def test_known_types_are_those_a_champion_was_judged_on(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert decisions.known_types(workspace, "b") is None
+    decisions.append(
+        workspace, record("promote", challenger="b") | {"types": {"boards": {"hole": 3, "crack": 9}}}
+    )
+    later = {"boards": {"crack": 9, "hole": 3, "stain": 8}}
+    decisions.append(workspace, record("stay", challenger="c", champion="b") | {"types": later})
+    assert decisions.known_types(workspace, "b") == {"boards": ["crack", "hole"]}, (
+        "not what came when it served"
+    )
+    assert decisions.known_types(workspace, "c") == {"boards": ["crack", "hole", "stain"]}
+    decisions.append(workspace, record("promote", challenger="d"))
+    assert decisions.known_types(workspace, "d") is None, "an older version's decision tells no types"
+
+
+def test_only_what_was_made_champion_has_served(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    decisions.append(workspace, record("stay", challenger="b"))
+    assert not decisions.has_served(workspace, "b")
+    decisions.append(workspace, record("promote", challenger="c"))
+    decisions.append(workspace, decisions.by_hand("rollback", {"sha256": "a"}, {"sha256": "c"}, "…"))
+    assert decisions.has_served(workspace, "c") and decisions.has_served(workspace, "a")
+
+
 def test_what_a_person_did_is_no_judgement(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     decisions.append(workspace, record("promote", against=decisions.BY_HAND))

@@ -72,6 +72,17 @@ def test_another_environment_is_another_process(project: Path) -> None:
     assert code == 0 and len(running(project)) == 2
 
 
+def test_the_oldest_idle_process_ends_where_there_are_too_many(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dvc_process, "_MOST_IDLE", 1)
+    dvc(project, "small")
+    (first,) = running(project)
+    dvc(project, "small", FLAWLINE_TEST="1")
+    (second,) = running(project)
+    assert first != second
+
+
 def test_a_killed_process_is_told_and_the_next_command_runs(project: Path) -> None:
     assert dvc(project, "killed")[0] == -signal.SIGKILL
     assert dvc(project, "small")[0] == 0

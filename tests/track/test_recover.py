@@ -13,7 +13,7 @@ import small_line
 
 from flawline.errors import FlawlineError
 from flawline.track import recover
-from flawline.track.recover import OWNER, repair_lock, repair_rwlock, session, sweep
+from flawline.track.recover import OWNER, began, repair_lock, repair_rwlock, session, sweep
 from flawline.workspace import Workspace
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -96,8 +96,8 @@ def alive(process: subprocess.Popen) -> bool:
 def test_only_orphans_of_this_workspace_are_stopped(tmp_path: Path) -> None:
     own = psutil.Process()
     orphan = child(tmp_path, dead_pid(), 0)
-    reused = child(tmp_path, own.pid, own.create_time() - 5000)
-    ours = child(tmp_path, own.pid, own.create_time())
+    reused = child(tmp_path, own.pid, began(own.pid) - 5000)
+    ours = child(tmp_path, own.pid, began(own.pid))
     elsewhere = child(tmp_path / "other", dead_pid(), 0)
     try:
         time.sleep(0.5)

@@ -97,6 +97,57 @@ def test_rollback_swaps_is_written_down_and_can_be_taken_back(
     ]
 
 
+@pytest.fixture
+def three(workspace: Workspace, settings: Settings, run_id: str) -> list[registry.Version]:
+    """Three versions that served one after the other, the last of them now."""
+    found = [registered(workspace, settings, run_id, seed) for seed in (0, 1, 2)]
+    for version, before in zip(found, [None, *found], strict=False):
+        registry.promote(workspace, settings, version)
+        then = before.described() if before else None
+        record = decisions.by_hand("promote", version.described(), then, "…")
+        decisions.append(workspace, record)
+    return found
+
+
+def test_a_rollback_may_go_several_steps_back(
+    workspace: Workspace, settings: Settings, three: list[registry.Version]
+) -> None:
+    back, taken = registry.rollback(workspace, settings, "1")
+    assert (back.version, taken.version) == ("1", "3")
+    assert aliases(workspace, settings) == {"champion": "1", "previous_champion": "3"}
+    assert decisions.was_rolled_back(workspace, three[2].sha256)
+    assert not decisions.was_rolled_back(workspace, three[1].sha256), (
+        "it served before and was not taken back"
+    )
+    registry.rollback(workspace, settings)
+    assert aliases(workspace, settings) == {"champion": "3", "previous_champion": "1"}
+
+
+def test_a_rollback_goes_only_to_what_served(
+    workspace: Workspace, settings: Settings, two: list[registry.Version]
+) -> None:
+    registry.promote(workspace, settings, two[1])
+    for to, told in (("1", "never served"), ("9", "no version '9'")):
+        with pytest.raises(FlawlineError, match=told):
+            registry.rollback(workspace, settings, to)
+    decisions.append(workspace, decisions.by_hand("promote", two[1].described(), None, "…"))
+    with pytest.raises(FlawlineError, match="champion already"):
+        registry.rollback(workspace, settings, "2")
+    assert aliases(workspace, settings) == {"champion": "2"} and len(decisions.history(workspace)) == 1
+
+
+def test_a_rollback_to_a_damaged_version_changes_nothing(
+    workspace: Workspace, settings: Settings, three: list[registry.Version]
+) -> None:
+    for stored in (workspace.state / "mlflow" / "artifacts" / "models").rglob("prompt_set"):
+        if sha256_folder(stored) == three[1].sha256:
+            (stored / "prompts.safetensors").write_bytes(b"other")
+    with pytest.raises(FlawlineError, match="version 2 is damaged"):
+        registry.rollback(workspace, settings)
+    assert aliases(workspace, settings) == {"champion": "3", "previous_champion": "2"}
+    assert len(decisions.history(workspace)) == 3
+
+
 def test_a_reference_is_an_alias_a_version_or_a_folder(
     workspace: Workspace, settings: Settings, two: list[registry.Version]
 ) -> None:
@@ -143,12 +194,14 @@ def test_a_damaged_version_is_refused(
     assert not list((workspace.state / "prompts").glob("*"))
 
 
-def test_promotions_wait_for_each_other(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_promotions_wait_for_each_other(
+    workspace: Workspace, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order = []
     inside, release = threading.Event(), threading.Event()
 
     def first() -> None:
-        with registry.promotion_lock(workspace):
+        with registry.promotion_lock(workspace, settings):
             inside.set()
             release.wait(10)
             order.append("first")
@@ -158,10 +211,13 @@ def test_promotions_wait_for_each_other(workspace: Workspace, monkeypatch: pytes
     inside.wait(10)
     with monkeypatch.context() as patched:
         patched.setattr(registry, "_WAIT_SECONDS", 0.2)
-        with pytest.raises(FlawlineError, match="another promotion"), registry.promotion_lock(workspace):
+        with (
+            pytest.raises(FlawlineError, match="another promotion"),
+            registry.promotion_lock(workspace, settings),
+        ):
             order.append("never")
     release.set()
-    with registry.promotion_lock(workspace):
+    with registry.promotion_lock(workspace, settings):
         order.append("second")
     thread.join()
     assert order == ["first", "second"]

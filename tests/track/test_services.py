@@ -53,7 +53,7 @@ def living(processes: list[psutil.Process]) -> list[int]:
 def test_ui_starts_both_servers_and_ctrl_c_stops_them(workspace: Workspace) -> None:
     shutil.copytree(ROOT / "mlflow", workspace.root / "mlflow")
     prefect, mlflow = free_port(), free_port()
-    command = [sys.executable, "-m", "flawline", "ui"]
+    command = [sys.executable, "-m", "flawline", "ui", "--no-worker"]  # with one: tests/servers/orchestration
     ports = ["--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
     process = subprocess.Popen(
         [*command, *ports], env=environment(workspace), cwd=workspace.root, stdout=subprocess.PIPE, text=True

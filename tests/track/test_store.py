@@ -53,3 +53,41 @@ def test_a_deleted_experiment_is_told(workspace: Workspace, settings: Settings) 
     store.client.delete_experiment(store.experiment_id)
     with pytest.raises(FlawlineError, match="was deleted"):
         open_store(workspace, settings)
+
+
+def test_a_password_in_params_is_refused(workspace: Workspace, settings: Settings) -> None:
+    track = settings.track.model_copy(update={"uri": "http://me:planted-secret@host:5000"})
+    with pytest.raises(
+        FlawlineError, match=r"track\.uri.*holds a password.*MLFLOW_TRACKING_PASSWORD"
+    ) as error:
+        tracking_uri(workspace, settings.model_copy(update={"track": track}))
+    assert "planted-secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown", "moved"),
+    [
+        (
+            "https://me:p%40ss@host:5000/x",
+            "https://host:5000/x",
+            {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "p@ss"},
+        ),
+        ("postgresql://me:p%40ss@host/mlflow", "postgresql://me@host/mlflow", {"PGPASSWORD": "p@ss"}),
+        ("http://host:5000", "http://host:5000", {}),
+    ],
+)
+def test_a_password_in_the_environment_is_never_shown(
+    workspace: Workspace,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    given: str,
+    shown: str,
+    moved: dict[str, str],
+) -> None:
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "PGPASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    for _ in range(2):  # the second time it stands there without the password
+        assert tracking_uri(workspace, settings) == shown
+        assert os.environ["MLFLOW_TRACKING_URI"] == shown
+        assert {name: os.environ.get(name) for name in moved} == moved

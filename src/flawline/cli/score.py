@@ -3,12 +3,16 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flawline.cli.environment import here
 from flawline.errors import FlawlineError
+
+if TYPE_CHECKING:
+    from flawline.settings import Settings
+    from flawline.workspace import Workspace
 
 
 def register(app: typer.Typer) -> None:
@@ -31,6 +35,12 @@ def score(
         typer.Option(
             metavar="WORDS",
             help="Defect types to tell apart, e.g. 'scratch, loose thread', also untrained ones (dapo).",
+        ),
+    ] = None,
+    more_defects: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORDS", help="Types to ask beside the known ones, e.g. 'burn mark': no training needed."
         ),
     ] = None,
     category: Annotated[
@@ -61,16 +71,20 @@ def score(
     if not images:
         raise FlawlineError("; ".join(problems), "name images, or a folder with images")
     workspace, settings = here()
-    detector = Detector.open(registry.resolve(workspace, settings, prompts), workspace.root)
+    detector = Detector.open(registry.resolve(workspace, settings, prompts, _warn), workspace.root)
     if fast:
         detector.speed_up(len(images) * (1 if tiles == 1 else 1 + tiles**2))
-    asked = None if defects is None else [words.strip() for words in defects.split(",") if words.strip()]
-    if asked is not None and not detector.method.knows_types:
+    asked = None if defects is None else _split(defects)
+    more = _split(more_defects or "")
+    if (asked is not None or more) and not detector.method.knows_types:
+        option = "--defects" if asked is not None else "--more-defects"
         raise FlawlineError(
-            f"--defects: {detector.method.name} knows no defect types", "use a dapo prompt set"
+            f"{option}: {detector.method.name} knows no defect types", "use a dapo prompt set"
         )
+    if asked is None and detector.method.knows_types:
+        more = list(dict.fromkeys([*more, *_added(workspace, settings)]))
     limits = (settings.features.batch, settings.data.max_pixels)
-    rows = list(scoring.score_images(detector, images, *limits, out, problems, asked, category, tiles))
+    rows = list(scoring.score_images(detector, images, *limits, out, problems, asked, category, tiles, more))
     if out is not None and rows:
         scoring.write_csv(out / "scores.csv", rows)
     if as_json:
@@ -83,12 +97,33 @@ def score(
         raise typer.Exit(2)
 
 
+def _warn(told: str) -> None:
+    print(f"warning: {told}", file=sys.stderr)
+
+
+def _split(words: str) -> list[str]:
+    return [word.strip() for word in words.split(",") if word.strip()]
+
+
+def _added(workspace: "Workspace", settings: "Settings") -> list[str]:
+    """Words of types that `flawline defect add` brought: a champion from before can name them as well."""
+    from flawline.data.vocabulary import added_types, load_vocabulary
+
+    added = added_types(workspace.data, settings.data.all)
+    vocabulary = load_vocabulary(workspace.vocabulary) if added else None
+    return [vocabulary.defect_words(*one) for one in added] if vocabulary else []
+
+
 def _show(rows: list, out: Path | None) -> None:
     from flawline.cli.tables import show_table
+    from flawline.detector import WORDS_ONLY
 
     show_table(
         ("image", "score", "threshold", "anomalous", "defect"),
         ((row.image, row.score, row.threshold, row.is_anomalous, row.defect) for row in rows),
     )
+    alone = sorted({word for row in rows for word, how in row.named_by.items() if how == WORDS_ONLY})
+    if alone:
+        typer.echo(f"named by their words alone, no training has seen them: {', '.join(alone)}")
     if out is not None and rows:
         typer.echo(f"written: {out / 'scores.csv'} and {len(rows)} overlays in {out / 'overlays'}")

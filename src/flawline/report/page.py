@@ -11,10 +11,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from flawline.report import kinds, worth
+from flawline.report import arrivals, kinds, worth
 from flawline.report.curves import pro_plots, roc_plots, training_plots
 from flawline.report.gather import Results, gather
 from flawline.report.heat import heat_maps, origins
+from flawline.report.judged import judged_rows
 from flawline.report.mistakes import mistakes
 from flawline.report.pictures import Budget, inline_jpeg
 from flawline.report.reasons import absences
@@ -69,6 +70,7 @@ def render(workspace: Workspace, settings: Settings) -> str:
         demonstration=DEMONSTRATION,
         tiles=tiles(results),
         names=NAMES,
+        judged_rows=judged_rows,
         columns=(first, more),
         tables=results_tables(results, first),
         more_tables=results_tables(results, more),
@@ -98,6 +100,8 @@ def render(workspace: Workspace, settings: Settings) -> str:
         kinds=KINDS,
         mistakes=mistakes(workspace, results),
         older_decisions=OLDER_DECISIONS,
+        arrivals=arrivals.arrivals(results),
+        arrivals_metrics=arrivals.AFTER,
         confidence=f"{100 * settings.evaluate.confidence:g} %",
     )
 

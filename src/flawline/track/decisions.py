@@ -37,15 +37,80 @@ def append(workspace: Workspace, record: dict[str, Any]) -> Path:
     return path
 
 
+def by_hand(
+    verdict: str, challenger: dict[str, Any], champion: dict[str, Any] | None, reason: str
+) -> dict[str, Any]:
+    """The record of what a person did: nothing was measured."""
+    return {
+        "champion": champion,
+        "challenger": challenger,
+        "against": BY_HAND,
+        "tests": [],
+        "verdict": verdict,
+        "reason": reason,
+        "margin": None,
+        "confidence": None,
+        "results": None,
+    }
+
+
 def find(
-    workspace: Workspace, challenger: str | None, champion: str | None, results: str
+    workspace: Workspace,
+    challenger: str | None,
+    champion: str | None,
+    results: str,
+    settings: dict[str, Any] | None = None,
 ) -> tuple[dict[str, Any], Path] | None:
-    """The gate's decision about two prompt sets (sha256, None for none) on these results, if there is one."""
+    """The gate's decision about two prompt sets on these results, if there is one.
+
+    Args:
+        workspace: whose decisions.
+        challenger, champion: sha256, None for none.
+        results: hash of the results.
+        settings: of the gate: a decision that was taken with others is another one. Older ones do not tell theirs.
+    """
     for row in history(workspace):
         same = (sha_of(row.get("challenger")), sha_of(row.get("champion")), row.get("results"))
-        if row.get("against") != BY_HAND and same == (challenger, champion, results):
+        then = (row.get("inputs") or {}).get("settings")
+        alike = settings is None or then is None or then == settings
+        if row.get("against") != BY_HAND and same == (challenger, champion, results) and alike:
             return row, workspace.decisions / row["file"]
     return None
+
+
+def by_number(workspace: Workspace, number: int) -> dict[str, Any]:
+    """One decision, as `history` gives it.
+
+    Raises:
+        FlawlineError: there is no such decision.
+    """
+    rows = history(workspace)
+    found = next((row for row in rows if row["number"] == number), None)
+    if found is None:
+        there = f"1 to {rows[-1]['number']}" if rows else "none yet"
+        raise FlawlineError(f"there is no decision {number:04d}", f"decisions: {there}")
+    return found
+
+
+def known_types(workspace: Workspace, sha256: str) -> dict[str, list[str]] | None:
+    """Test set → defect types that a prompt set was judged on when it was last the challenger.
+
+    Returns:
+        None where no decision tells (it was promoted by hand, elsewhere, or by an older version): then nobody knows
+        which types are new to it.
+    """
+    for row in reversed(history(workspace)):
+        if row.get("against") != BY_HAND and sha_of(row.get("challenger")) == sha256 and row.get("types"):
+            return {test: sorted(types) for test, types in row["types"].items()}
+    return None
+
+
+def has_served(workspace: Workspace, sha256: str) -> bool:
+    """Did a decision of this workspace ever make this prompt set champion?"""
+    return any(
+        row["verdict"] in ("promote", "rollback") and sha_of(row.get("challenger")) == sha256
+        for row in history(workspace)
+    )
 
 
 def was_rolled_back(workspace: Workspace, sha256: str) -> bool:

@@ -33,13 +33,16 @@ class Scoring:
         """Open the prompt set that the model carries.
 
         Raises:
-            FlawlineError: no backbone weights here, or not those the prompts were tuned on.
+            FlawlineError: its files are not those that were registered; no backbone weights here, or not those the
+                prompts were tuned on.
         """
         from pathlib import Path
 
         from flawline.detector import Detector
 
-        self.detector = Detector.open(Path(context.artifacts["prompt_set"]), _workspace_root())
+        folder = Path(context.artifacts["prompt_set"])
+        _require_sound(folder)
+        self.detector = Detector.open(folder, _workspace_root())
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -65,6 +68,23 @@ class Scoring:
 
 class PromptSetModel(Scoring, PythonModel):
     """The scoring as MLflow wants it."""
+
+
+def _require_sound(folder: Any) -> None:
+    """A flipped byte among the learned numbers would load without a word."""
+    from mlflow.models import Model
+
+    from flawline.files import sha256_folder
+
+    place = folder.parent.parent  # the model's own folder, when MLflow loads it
+    if not (place / "MLmodel").is_file():
+        return
+    sha256 = (Model.load(str(place)).metadata or {}).get("sha256")
+    if sha256 and sha256 != sha256_folder(folder):
+        raise FlawlineError(
+            "the model is damaged: its prompt set is not the one that was registered",
+            "do not serve it; flawline rollback, or retrain with --force",
+        )
 
 
 def _workspace_root() -> Any:

@@ -1,6 +1,6 @@
 """The registry: prompt sets as versions of one model, and the aliases that say which of them serves."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +10,8 @@ from flawline.errors import FlawlineError
 from flawline.files import read_json, sha256_folder
 from flawline.settings import Settings
 from flawline.track import decisions
-from flawline.track.store import Store, open_store
+from flawline.track.store import Store, embedded_uri, open_store
+from flawline.track.turns import turn
 from flawline.workspace import Workspace
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous_champion"
@@ -56,18 +57,34 @@ class Event:
 
 
 @contextmanager
-def promotion_lock(workspace: Workspace) -> Iterator[None]:
-    """Only one promotion at a time: MLflow's aliases have no compare-and-swap."""
+def promotion_lock(workspace: Workspace, settings: Settings) -> Iterator[None]:
+    """Only one promotion at a time: MLflow's aliases have no compare-and-swap.
+
+    A lock file for this workspace; where the store is shared, also a turn at the registry (`flawline.track.turns`).
+    Held for moments: what takes long is measured before, and the champion is read again inside.
+
+    Raises:
+        FlawlineError: another promotion holds it for longer than a minute.
+    """
     from filelock import FileLock, Timeout
 
     workspace.state.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(workspace.state / "promotion.lock", timeout=_WAIT_SECONDS)
     try:
-        with FileLock(workspace.state / "promotion.lock", timeout=_WAIT_SECONDS):
-            yield
+        lock.acquire()
     except Timeout as error:
         raise FlawlineError(
             f"another promotion holds {workspace.state / 'promotion.lock'}", "wait for it to end"
         ) from error
+    try:
+        store = open_store(workspace, settings)
+        if store.uri == embedded_uri(workspace):
+            yield
+        else:
+            with turn(store, settings.track.model, _WAIT_SECONDS):
+                yield
+    finally:
+        lock.release()
 
 
 def versions(workspace: Workspace, settings: Settings) -> list[Version]:
@@ -128,38 +145,54 @@ def promote(workspace: Workspace, settings: Settings, version: Version) -> None:
     client.set_registered_model_alias(name, CHAMPION, version.version)
 
 
-def rollback(workspace: Workspace, settings: Settings) -> tuple[Version, Version]:
-    """Swap champion and previous champion, and write that down in decisions/.
+def rollback(workspace: Workspace, settings: Settings, to: str | None = None) -> tuple[Version, Version]:
+    """Make an earlier champion champion again, verified before, and write that down in decisions/.
 
-    A second rollback therefore takes the first one back.
+    Without `to` champion and previous champion swap: a second rollback takes the first one back.
+
+    Args:
+        workspace: where the registry is.
+        settings: names the model.
+        to: a version that was champion once, however long ago.
 
     Returns:
         The new champion and the one taken back.
 
     Raises:
-        FlawlineError: there is no previous champion.
+        FlawlineError: there is no previous champion, no such version, it never served, or its files are damaged.
     """
-    with promotion_lock(workspace):
-        holders = {alias: v for v in versions(workspace, settings) for alias in v.aliases}
-        if CHAMPION not in holders or PREVIOUS not in holders:
+    from flawline.track.resolve import keep, local_folder
+
+    with promotion_lock(workspace, settings):
+        known = versions(workspace, settings)
+        holders = {alias: v for v in known for alias in v.aliases}
+        if CHAMPION not in holders or (to is None and PREVIOUS not in holders):
             raise FlawlineError("there is no previous champion to go back to", "see flawline history")
-        back, taken = holders[PREVIOUS], holders[CHAMPION]
+        back, taken = _target(workspace, known, to) or holders[PREVIOUS], holders[CHAMPION]
+        if back.version == taken.version:
+            raise FlawlineError(f"version {back.version} is champion already", "see flawline history")
+        local_folder(workspace, settings, back)
         promote(workspace, settings, back)
+        reason = f"version {taken.version} taken back by hand; version {back.version} serves again"
         decisions.append(
-            workspace,
-            {
-                "champion": taken.described(),
-                "challenger": back.described(),
-                "against": decisions.BY_HAND,
-                "tests": [],
-                "verdict": "rollback",
-                "reason": f"version {taken.version} taken back by hand; version {back.version} serves again",
-                "margin": None,
-                "confidence": None,
-                "results": None,
-            },
+            workspace, decisions.by_hand("rollback", back.described(), taken.described(), reason)
         )
+        keep(workspace, settings, back)
     return back, taken
+
+
+def _target(workspace: Workspace, known: list[Version], to: str | None) -> Version | None:
+    if to is None:
+        return None
+    found = next((v for v in known if to == v.version), None)
+    if found is None:
+        there = ", ".join(v.version for v in known) or "none"
+        raise FlawlineError(f"no version '{to}' in the registry", f"registered: {there}")
+    if not decisions.has_served(workspace, found.sha256):
+        raise FlawlineError(
+            f"version {to} never served here, so this would be no rollback", f"python -m flows.promote {to}"
+        )
+    return found
 
 
 def history(workspace: Workspace, settings: Settings) -> list[Event]:
@@ -178,17 +211,20 @@ def history(workspace: Workspace, settings: Settings) -> list[Event]:
     ]
 
 
-def resolve(workspace: Workspace, settings: Settings, ref: str) -> Path:
+def resolve(
+    workspace: Workspace, settings: Settings, ref: str, warn: Callable[[str], None] | None = None
+) -> Path:
     """The local folder of a prompt set (see `flawline.track.resolve`).
 
     Args:
         workspace: where the registry is.
         settings: names the model.
         ref: an alias, a version number, or a folder.
+        warn: is told in a line where the last good champion stands in for the present one.
     """
     from flawline.track.resolve import resolve as find
 
-    return find(workspace, settings, ref)
+    return find(workspace, settings, ref, warn)
 
 
 def _versions(store: Store, name: str) -> list[Version]:
