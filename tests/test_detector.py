@@ -161,6 +161,22 @@ def test_types_are_told_from_pictures_and_features_alike_also_new_ones(
     assert scored.types == pytest.approx(np.asarray(want), abs=1e-4)
 
 
+def test_more_types_are_asked_beside_the_known_ones_and_told_apart_from_them(
+    workspace, typed, pictures
+) -> None:
+    """Between a new type and the end of its retraining the champion names it by its words."""
+    detector = Detector.open(typed, workspace.root)
+    [plain, *_] = detector.score(pictures)
+    assert plain.named_by == {"scratch": "trained", "stain": "trained"}
+    [result, *_] = detector.score(pictures, more=["burn mark", "scratch"])
+    assert list(result.types) == ["good", "scratch", "stain", "burn mark"]
+    assert result.named_by == {"scratch": "trained", "stain": "trained", "burn mark": "words only"}
+    assert result.types["burn mark"] > 0 and result.score == plain.score
+    assert result.map == pytest.approx(plain.map), "words that are asked for change no score"
+    [alone, *_] = detector.score(pictures, defects=["dent"], more=["rust"])
+    assert alone.named_by == {"dent": "words only", "rust": "words only"}
+
+
 @pytest.mark.parametrize(
     ("types", "named"),
     [
@@ -177,7 +193,8 @@ def test_a_type_that_does_not_stand_out_is_unknown(types: dict[str, float], name
 def test_methods_without_types_say_so(workspace, prompts, pictures) -> None:
     detector = Detector.open(prompts, workspace.root)
     assert detector.known_types == []
-    assert all(r.types == {} and r.type_map is None for r in detector.score(pictures, defects=["dent"]))
+    found = detector.score(pictures, defects=["dent"], more=["rust"])
+    assert all(r.types == {} and r.type_map is None and r.named_by == {} for r in found)
 
 
 def test_a_method_that_runs_the_tower_has_nothing_encoded_for_it(

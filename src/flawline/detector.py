@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flawline.settings import ImagePath
 
 GOOD, UNKNOWN = "good", "unknown"
+TRAINED, WORDS_ONLY = "trained", "words only"
 # A type is named when it is this much more probable than if all asked types were equally so.
 STANDS_OUT = 1.25
 _BATCH = 16
@@ -36,6 +37,7 @@ class Result:
         types: probability of good and of each asked type; empty for methods that know no types.
         type_map: the most probable of them at each pixel, int16, as large as the map, counting in the order of
             `types`; or None.
+        named_by: of each asked type `trained`, or `words only`: no training has seen it, its word alone names it.
     """
 
     score: float
@@ -45,6 +47,7 @@ class Result:
     map: "np.ndarray"
     types: dict[str, float] = field(default_factory=dict)
     type_map: "np.ndarray | None" = None
+    named_by: dict[str, str] = field(default_factory=dict)
 
 
 class Detector:
@@ -115,6 +118,14 @@ class Detector:
         """The defect types, in words, that the prompt set was trained with or set to; empty if it knows none."""
         return list(self.method.type_words()) if self.method.knows_types else []
 
+    def named_by(self, defects: Iterable[str]) -> dict[str, str]:
+        """For each type in words: was it `trained`, or is it named by `words only`? Empty for methods without types."""
+        if not self.method.knows_types:
+            return {}
+        words = self.method.words()
+        trained = set(words.get("trained", []))
+        return {word: TRAINED if word in trained else WORDS_ONLY for word in defects}
+
     def score(
         self,
         images: "Iterable[Image.Image]",
@@ -122,6 +133,7 @@ class Detector:
         category: str = "",
         defects: list[str] | None = None,
         tiles: int = 1,
+        more: Iterable[str] = (),
     ) -> list[Result]:
         """Score pictures of any size and mode.
 
@@ -131,6 +143,7 @@ class Detector:
             category: which remembered good images to compare with, used only by few-shot methods.
             defects: defect types in words to tell apart, also such that were never trained; None: `known_types`.
                 Used only by methods that know types.
+            more: further types in words, asked beside `defects`: such as came up after the training.
             tiles: N, to also look at N x N overlapping tiles of each picture (1 + N² passes instead of one), for
                 defects that vanish when a large picture is squashed. The score is the largest of the whole's and the
                 tiles', types are told by the view it comes from; the map is the mean of the whole's and of the
@@ -140,7 +153,7 @@ class Detector:
         Raises:
             FlawlineError: a few-shot method remembers no good images of that category; impossible `tiles`.
         """
-        return list(self.stream(images, noun, category, defects, tiles))
+        return list(self.stream(images, noun, category, defects, tiles, more))
 
     def stream(
         self,
@@ -149,6 +162,7 @@ class Detector:
         category: str = "",
         defects: list[str] | None = None,
         tiles: int = 1,
+        more: Iterable[str] = (),
     ) -> Iterator[Result]:
         """`score`, one result at a time: memory does not grow with the number of images."""
         import torch
@@ -158,7 +172,7 @@ class Detector:
 
         backbone = self.method.backbone
         tiling = Tiling(tiles, backbone.image_size)
-        asked = self.known_types if defects is None else list(dict.fromkeys(defects))
+        asked = list(dict.fromkeys([*(self.known_types if defects is None else defects), *more]))
         ask = _Question(noun, category, asked if self.method.knows_types else [])
         encoder = self._encoder_for(ask)
 
@@ -221,7 +235,8 @@ class Detector:
             places = torch.stack([view.type_map for view in views if view.type_map is not None])
             type_map = tiling.blend(places).argmax(0).numpy().astype("int16")
         defect = (type_name(types) if types else "anomaly") if bad else GOOD
-        return Result(worst.score, self.threshold, bad, defect, heat, types, type_map)
+        told = self.named_by(ask.types)
+        return Result(worst.score, self.threshold, bad, defect, heat, types, type_map, told)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,14 @@ CRITICAL = {
     *("images_decode", "sizes", "masks_present", "masks_fit", "enough_good"),
     *("train_and_test_apart", "sets_apart"),
 }
-WARNING = {"masks_anywhere", "enough_good_tests", "enough_anomalous_tests", "known_defects", "contrast"}
+WARNING = {
+    "masks_anywhere",
+    "masks_of_types",
+    "enough_good_tests",
+    "enough_anomalous_tests",
+    "known_defects",
+    "contrast",
+}
 
 
 def test_sound_data_passes_every_expectation(sound: Checked) -> None:
@@ -123,6 +130,30 @@ def test_warnings_do_not_stop_the_line(
     assert checked.finding("enough_anomalous_tests").offenders == ("boards/pcb: 4 anomalous test images",)
     assert checked.finding("masks_anywhere").offenders == ("boards: no masks",)
     assert checked.finding("masks_present").ok  # no data set half masked
+
+
+def test_a_type_that_came_without_masks_stops_nothing(
+    tmp_path: Path, check: Callable[..., Checked], make_settings: Callable[..., Settings]
+) -> None:
+    """As an accepted cluster or a dropped folder brings it; but a type is not half masked."""
+    category(tmp_path / "castings" / "gear")
+    for name in ("pcb", "tile"):
+        folder = category(tmp_path / "boards" / name, ("scratch", "burn", "chip"))
+        for path in (folder / "ground_truth" / "burn").iterdir():
+            path.unlink()
+    category(tmp_path / "fabrics" / "felt", ("burn", "chip"))
+    settings = make_settings(["castings"], ["boards", "fabrics"])
+    checked = check(tmp_path, settings)
+    assert checked.summary.ok and checked.finding("masks_present").ok
+    assert checked.finding("masks_of_types").offenders == ("boards: defect type 'burn' has no masks",)
+    for place in ("boards/tile/ground_truth/chip", "fabrics/felt/ground_truth/burn"):
+        next(iter(sorted((tmp_path / place).iterdir()))).unlink()
+    half = check(tmp_path, settings)
+    assert not half.summary.ok
+    assert half.finding("masks_present").offenders == (
+        "boards/tile/test/chip/0.png: has no mask in ground_truth/chip/",
+        "fabrics/felt/test/burn/0.png: has no mask in ground_truth/burn/",
+    )
 
 
 def spoiled(manifest: pd.DataFrame, column: str, value: Any) -> pd.DataFrame:

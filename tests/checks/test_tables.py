@@ -1,6 +1,6 @@
 import pandas as pd
 
-from flawline.checks.tables import category_table, dataset_table, leaks, sets_with_masks
+from flawline.checks.tables import category_table, dataset_table, leaks, types_with_masks
 from flawline.settings import DataSettings
 
 
@@ -39,4 +39,4 @@ def test_category_and_dataset_tables() -> None:
         ["b/y", False, True, 0, 0, 1],
     ]
     assert dataset_table(manifest, data).values.tolist() == [["a", "train and test", 1], ["b", "test", 0]]
-    assert sets_with_masks(manifest) == ["a"]
+    assert list(types_with_masks(manifest)) == ["a"]

@@ -26,6 +26,7 @@ class Answer:
     defect: str
     map: np.ndarray
     types: dict[str, float] = field(default_factory=dict)
+    named_by: dict[str, str] = field(default_factory=dict)
 
 
 class Brightness:
@@ -60,7 +61,7 @@ def detector(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Brightnes
     made = Brightness()
     opened = workspace.root / "prompt set"
 
-    def resolve(place: Workspace, settings: Any, ref: str) -> Path:
+    def resolve(place: Workspace, settings: Any, ref: str, warn: Any) -> Path:
         assert place == workspace
         if ref != "champion":
             raise FlawlineError(f"'{ref}' is neither an alias, nor a version, nor a folder")
@@ -110,6 +111,7 @@ def test_json_is_all_that_standard_output_gets(detector: Brightness, picture: Ca
         "defect": "bright",
         "overlay": None,
         "types": {},
+        "named_by": {},
     }
 
 
@@ -218,6 +220,40 @@ def test_defect_words_for_a_method_without_types_are_refused(
     assert run(["score", str(picture("a.png", 200)), "--defects", "scratch"]) == 2
     assert "brightness knows no defect types" in capsys.readouterr().err
     assert detector.batches == []
+
+
+def test_added_types_are_asked_beside_the_known_ones(
+    detector: Brightness, picture: Callable, workspace: Workspace, capsys: Any
+) -> None:
+    """What `flawline defect add` brought is named by its words until a retraining has it."""
+    path = str(picture("x.png", 255))
+    assert run(["score", path, "--more-defects", "dent"]) == 2
+    assert "--more-defects: brightness knows no defect types" in capsys.readouterr().err
+    (workspace.data / "boards").mkdir(parents=True)
+    (workspace.data / "boards" / "dataset.json").write_text('{"added": ["burn_mark", "scorch"]}')
+    workspace.vocabulary.write_text("datasets: {boards: {defects: {scorch: charred spot}}}")
+    assert run(["score", path]) == 0
+    assert "more" not in detector.asked, "a method without types is asked for none"
+    detector.method.knows_types = True
+    assert run(["score", path, "--more-defects", "dent, "]) == 0
+    assert detector.asked["more"] == ["dent", "burn mark", "charred spot"]
+    assert run(["score", path, "--defects", "rust"]) == 0
+    assert detector.asked["defects"] == ["rust"] and "more" not in detector.asked
+
+
+def test_types_that_no_training_saw_are_told(
+    detector: Brightness, picture: Callable, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    told = {"scratch": "trained", "dent": "words only"}
+    whole = detector._answer
+
+    def typed(pixels: np.ndarray) -> Answer:
+        one = whole(pixels)
+        return Answer(one.score, one.threshold, one.is_anomalous, "dent", one.map, {"dent": 1.0}, told)
+
+    monkeypatch.setattr(detector, "_answer", typed)
+    assert run(["score", str(picture("x.png", 255))]) == 0
+    assert "named by their words alone, no training has seen them: dent" in capsys.readouterr().out
 
 
 def test_tiles_and_speed_are_asked_for(detector: Brightness, picture: Callable, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from flawline.data.vocabulary import folder_words, load_vocabulary
+from flawline.data.vocabulary import added_types, folder_words, load_vocabulary, set_defect_words
 from flawline.errors import FlawlineError
 
 
@@ -76,3 +76,35 @@ def test_the_shipped_vocabulary(repository: Path) -> None:
     words = load_vocabulary(repository / "vocabulary.yaml")
     assert words.knows("x", "manipulated_front") and words.knows("x", "solder_bridge")
     assert words.object_words("x", "pcb4") == "printed circuit board"
+
+
+def test_words_of_a_type_are_put_in_and_comments_stay(tmp_path: Path) -> None:
+    path = tmp_path / "vocabulary.yaml"
+    path.write_text(
+        "# mine\ndefects:\n  burn: burn mark  # hot\ndatasets:\n  boards: {objects: {pcb: board}}\n"
+    )
+    assert not set_defect_words(path, "boards", "burn", "burn mark"), "it says so already"
+    assert set_defect_words(path, "boards", "burn", "charred: spot")
+    assert set_defect_words(path, "fabrics", "no", "yes")
+    read = load_vocabulary(path)
+    assert (
+        read.defect_words("boards", "burn") == "charred: spot"
+        and read.defect_words("x", "burn") == "burn mark"
+    )
+    assert read.defect_words("fabrics", "no") == "yes" and read.object_words("boards", "pcb") == "board"
+    assert path.read_text().startswith("# mine\n") and "# hot" in path.read_text()
+    before = path.read_bytes()
+    with pytest.raises(FlawlineError, match="cannot be words of a type"):
+        set_defect_words(path, "boards", "burn", "x" * 81)
+    assert path.read_bytes() == before
+    path.write_text("")
+    assert set_defect_words(path, "boards", "burn", "burn")
+    assert load_vocabulary(path).knows("boards", "burn")
+
+
+def test_added_types_are_read_from_the_data_sets(tmp_path: Path) -> None:
+    for name, text in (("a", '{"added": ["x", "b"]}'), ("b", "{}"), ("c", '{"added": ["z"]}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dataset.json").write_text(text)
+    (tmp_path / "d").mkdir()
+    assert added_types(tmp_path, ["d", "c", "a", "b"]) == [("a", "b"), ("a", "x"), ("c", "z")]

@@ -8,7 +8,7 @@ from great_expectations.expectations.row_conditions import Column
 
 from flawline.checks.custom import ExpectContrast, ExpectPairsAmong, ExpectSidesWithin
 from flawline.checks.rule import Row, Rule
-from flawline.checks.tables import sets_with_masks
+from flawline.checks.tables import types_with_masks
 from flawline.data.layouts import GOOD
 from flawline.data.manifest import COLUMNS
 from flawline.settings import Settings
@@ -93,17 +93,36 @@ def image_rules(settings: Settings) -> list[Rule]:
 
 def mask_rules(manifest: pd.DataFrame) -> list[Rule]:
     """Masks are there and can be used."""
-    masked = sets_with_masks(manifest)
-    defective = (Column("label") == 1) & (Column("split") == "test") & Column("dataset").is_in(masked)
+    masked = types_with_masks(manifest)
+    anomalous = manifest[(manifest["label"] == 1) & (manifest["split"] == "test")]
+    types = sorted(set(zip(anomalous["dataset"], anomalous["defect"], strict=True)))
+    bare = [[name, kind] for name, kind in types if name in masked and kind not in masked[name]]
+    pairs = sorted(set(zip(manifest["dataset"], manifest["defect"], strict=True)))
+    others = [[name, kind] for name, kind in pairs if [name, kind] not in bare]
+    # A condition is an OR of ANDs, no deeper: only data sets with a type that nobody marked get one of their own.
+    odd = sorted({name for name, _ in bare})
+    tested = (Column("label") == 1) & (Column("split") == "test")
+    defective = tested & Column("dataset").is_in([name for name in masked if name not in odd])
+    for name in odd:
+        defective = defective | (tested & (Column("dataset") == name) & Column("defect").is_in(masked[name]))
     return [
         Rule(
             "masks_present",
             "critical",
-            "In data sets with masks every anomalous test image has one.",
+            "Where a defect type of a data set has masks, every test image of it has one.",
             "add the mask, or remove the image",
             "images",
             gxe.ExpectColumnValuesToNotBeNull(column="mask", row_condition=defective),
             lambda row: f"{row['image']}: has no mask in ground_truth/{row['defect']}/",
+        ),
+        Rule(
+            "masks_of_types",
+            "warning",
+            "In data sets with masks every defect type has them; one without takes no part in pixel metrics.",
+            "add masks for all images of the type if pixel metrics of it are wanted",
+            "images",
+            ExpectPairsAmong(column_list=["dataset", "defect"], pairs=others),
+            lambda row: f"{row['dataset']}: defect type '{row['defect']}' has no masks",
         ),
         Rule(
             "masks_fit",

@@ -50,9 +50,13 @@ def dataset_table(manifest: "pd.DataFrame", data: DataSettings) -> "pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def sets_with_masks(manifest: "pd.DataFrame") -> list[str]:
-    """Data sets with at least one mask: there every anomalous test image must have one."""
-    return sorted(set(manifest.loc[manifest["mask"].notna(), "dataset"]))
+def types_with_masks(manifest: "pd.DataFrame") -> dict[str, list[str]]:
+    """{data set with masks: its types with at least one}: every image of such a type must have one.
+
+    A type that has none at all, as one that came in without, takes no part in pixel metrics.
+    """
+    masked = manifest[manifest["mask"].notna()]
+    return {str(name): sorted(set(part["defect"])) for name, part in masked.groupby("dataset", sort=True)}
 
 
 def leaks(images: "pd.DataFrame", train_sets: list[str], test_sets: list[str]) -> "pd.Series":

@@ -113,6 +113,17 @@ def list_datasets(workspace: Workspace) -> list[dict[str, Any]]:
     return found
 
 
+def refresh_card(folder: Path, **facts: Any) -> None:
+    """Bring a data set's dataset.json up to date with its folder: counts, hash, and `facts`.
+
+    A folder without one gets none: nobody would know where it came from.
+    """
+    path = folder / CARD
+    if path.is_file():
+        counts = _counts(read_layout(folder, "mvtec")[1])
+        write_json(path, {**read_json(path), "counts": counts, "sha256": _content_of_folder(folder), **facts})
+
+
 def clear_partials(data: Path) -> None:
     """Remove what a killed `add_dataset` left below data/, so that it is never versioned."""
     for folder in data.glob(f".*{PARTIAL_SUFFIX}"):
