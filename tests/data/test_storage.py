@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from flawline.data import storage
+from flawline.data import s3_object, storage
 from flawline.data.archives import Caps
 from flawline.data.ingest import add_dataset
+from flawline.data.s3_object import Listed, partial_file
 from flawline.data.storage import fetch, make_client, parse_address
 from flawline.errors import FlawlineError
 from flawline.files import read_json
@@ -51,6 +52,11 @@ def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 def put(client: Any, **objects: bytes) -> None:
     for key, content in objects.items():
         client.put_object(Bucket="parts", Key=key, Body=content)
+
+
+def listed(client: Any, name: str, size: int) -> Listed:
+    etag = client.head_object(Bucket="parts", Key=f"set/{name}")["ETag"].strip('"')
+    return Listed(f"set/{name}", name, size, etag)
 
 
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
@@ -145,9 +151,7 @@ def test_a_killed_fetch_is_continued(bucket: Any, tmp_path: Path, monkeypatch: p
     half = next(line for line in lines if line.endswith("\tbig\n"))[:20]
     log.write_text("".join(kept) + half)
     (folder / "big").unlink()
-    etag = bucket.head_object(Bucket="parts", Key="set/big")["ETag"].strip('"')
-    name = storage.hashlib.sha256(f"set/big\0{etag}\0{len(big)}".encode()).hexdigest()[:32]
-    (folder.parent / f"{name}.partial").write_bytes(big[:100_000])
+    partial_file(listed(bucket, "big", len(big)), folder.parent).write_bytes(big[:100_000])
     calls = fetched(monkeypatch)
     fetch(parse_address("s3://parts/set"), tmp_path)
     assert calls == [("set/big", "bytes=100000-")]
@@ -159,9 +163,9 @@ def test_what_arrives_damaged_is_not_kept(bucket: Any, tmp_path: Path) -> None:
     put(bucket, **{"set/big": big})
     folder = fetch(parse_address("s3://parts/set"), tmp_path)
     (folder / "big").unlink()
-    etag = bucket.head_object(Bucket="parts", Key="set/big")["ETag"].strip('"')
-    name = storage.hashlib.sha256(f"set/big\0{etag}\0{len(big)}".encode()).hexdigest()[:32]
-    (folder.parent / f"{name}.partial").write_bytes(bytes(10_000))  # not the object's start
+    partial_file(listed(bucket, "big", len(big)), folder.parent).write_bytes(
+        bytes(10_000)
+    )  # not the object's start
     with pytest.raises(FlawlineError, match=r"big arrived damaged.*run the command again"):
         fetch(parse_address("s3://parts/set"), tmp_path)
     assert contents(folder) == {} and not list(folder.parent.glob("*.partial"))
@@ -217,6 +221,7 @@ def test_nothing_there_and_no_bucket(bucket: Any, tmp_path: Path) -> None:
 def test_no_credentials_and_no_server(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(storage, "_TRIES", 1)
+    monkeypatch.setattr(s3_object, "WAITS", ())
     with pytest.raises(FlawlineError, match="check AWS_ENDPOINT_URL and the network"):
         fetch(parse_address("s3://parts/set"), tmp_path)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -6,6 +6,7 @@ AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE, ~/.aws. Nothing of them i
 
 import hashlib
 import re
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -14,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from flawline.data.archives import DEFAULT_CAPS, Caps, safe_parts
+from flawline.data.s3_object import Listed, fetch_object
 from flawline.errors import FlawlineError
 from flawline.files import PARTIAL_SUFFIX
 from flawline.progress import track
 
 SCHEME = "s3://"
 _ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.\-]{1,61}[a-z0-9])(?:/(.*))?", re.DOTALL)
-_MD5 = re.compile(r"[0-9a-f]{32}")
-_READERS, _CHUNK, _TRIES = 8, 1 << 20, 4
+_READERS, _TRIES = 8, 4
+_WAIT_SECONDS = 600  # for another process that fetches the same
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
 
 
@@ -39,16 +41,6 @@ class Address:
     def name(self) -> str:
         """The last part: what a folder of this name would be called."""
         return self.prefix.rpartition("/")[2] or self.bucket
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One object of a listing: its key, its path below the folder, its size in bytes and its ETag (no quotes)."""
-
-    key: str
-    path: str
-    size: int
-    etag: str
 
 
 def parse_address(text: str) -> Address:
@@ -105,7 +97,7 @@ def fetch(address: Address, cache: Path, caps: Caps = DEFAULT_CAPS) -> Path:
     """Bring the cache's copy of a prefix up to date.
 
     Objects that are there with the size and ETag of the listing are not fetched again; what a killed run left of an
-    object is continued; files that are listed no longer go.
+    object is continued; files that are listed no longer go. Eight objects at a time.
 
     Args:
         address: what to fetch.
@@ -123,21 +115,27 @@ def fetch(address: Address, cache: Path, caps: Caps = DEFAULT_CAPS) -> Path:
     place = cache / hashlib.sha256(f"{client.meta.endpoint_url}\0{address}".encode()).hexdigest()[:16]
     root = place / safe_parts(address.name, str(address))[-1]
     log = place / "fetched.tsv"
-    with _told(address):
+    with _told(address), _alone(place):
         root.mkdir(parents=True, exist_ok=True)
         known = _read_log(log)
         _drop_others(root, {item.path for item in listed})
         missing = [item for item in listed if known.get(item.path) != _mark(root / item.path, item.etag)]
-        pool = ThreadPoolExecutor(_READERS)
+        pool, stop = ThreadPoolExecutor(_READERS), threading.Event()
         try:
             with log.open("a", encoding="utf-8") as lines:
-                jobs = {pool.submit(_fetch_one, client, address, item, place, root): item for item in missing}
+                jobs = {
+                    pool.submit(fetch_object, client, address.bucket, item, place, root, stop): item
+                    for item in missing
+                }
                 for job in track(as_completed(jobs), f"fetching {address}", len(missing)):
                     item = jobs[job]
                     lines.write(f"{_mark(job.result(), item.etag)}\t{item.path}\n")
                     lines.flush()
         finally:
+            stop.set()
             pool.shutdown(cancel_futures=True)
+        for left in place.glob(f"*{PARTIAL_SUFFIX}"):  # of versions that are listed no longer
+            left.unlink()
     return root
 
 
@@ -152,6 +150,9 @@ def make_client() -> Any:
         read_timeout=_READ_SECONDS,
         retries={"mode": "standard", "max_attempts": _TRIES},
         max_pool_connections=_READERS,
+        # Objects are checked here, also where they come in pieces; and not every service knows AWS's newer sums.
+        response_checksum_validation="when_required",
+        request_checksum_calculation="when_required",
     )
     try:
         return boto3.session.Session().client("s3", config=config)
@@ -159,52 +160,19 @@ def make_client() -> Any:
         raise FlawlineError(f"S3 cannot be set up: {_flat(error)}", "correct the AWS_* variables") from error
 
 
-def _fetch_one(client: Any, address: Address, item: Listed, place: Path, root: Path) -> Path:
-    from botocore.exceptions import BotoCoreError
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """One process a folder: two would continue the same half of an object."""
+    from filelock import FileLock, Timeout
 
-    # The name holds the ETag: what is left of an older version of the object is never continued.
-    version = hashlib.sha256(f"{item.key}\0{item.etag}\0{item.size}".encode()).hexdigest()[:32]
-    partial = place / f"{version}{PARTIAL_SUFFIX}"
-    for attempt in range(_TRIES):
-        have = partial.stat().st_size if partial.is_file() else 0
-        if have > item.size:
-            partial.unlink()
-            have = 0
-        if have == item.size and have:
-            break
-        more = {"Range": f"bytes={have}-"} if have else {}
-        try:
-            answer = client.get_object(Bucket=address.bucket, Key=item.key, IfMatch=f'"{item.etag}"', **more)
-            # 206: the service continues where we are; some know no ranges and send all of it.
-            continued = answer["ResponseMetadata"]["HTTPStatusCode"] == 206
-            with partial.open("ab" if continued else "wb") as target:
-                for chunk in answer["Body"].iter_chunks(_CHUNK):
-                    target.write(chunk)
-            break
-        except (BotoCoreError, ConnectionError, TimeoutError):  # the line broke: go on where it did
-            if attempt == _TRIES - 1:
-                raise
-    got, size = _md5(partial), partial.stat().st_size
-    # An ETag is the content's MD5 unless the object came in parts (…-7) or is encrypted with a key of KMS.
-    if size != item.size or (_plain_md5(client, address, item) and got != item.etag):
-        partial.unlink()
-        raise FlawlineError(f"{address}: {item.path} arrived damaged", "run the command again")
-    target_path = root / item.path
-    target_path.parent.mkdir(parents=True, exist_ok=True)
-    partial.replace(target_path)
-    return target_path
-
-
-def _plain_md5(client: Any, address: Address, item: Listed) -> bool:
-    if not _MD5.fullmatch(item.etag):
-        return False
-    head = client.head_object(Bucket=address.bucket, Key=item.key)
-    return head.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in head
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(place.with_suffix(".lock"), timeout=_WAIT_SECONDS):
+            yield
+    except Timeout as error:
+        raise FlawlineError(
+            f"another process fetches into {place}", "wait for it to end, then run this again"
+        ) from error
 
 
 def _mark(path: Path, etag: str) -> str:
@@ -258,7 +226,8 @@ def _told(address: Address) -> Iterator[None]:
         raise FlawlineError(f"{address}: {_flat(error)}", remedy) from error
     except BotoCoreError as error:
         raise FlawlineError(
-            f"{address}: {_flat(error)}", "check AWS_ENDPOINT_URL and the network, then run again"
+            f"{address}: {_flat(error)}",
+            "check AWS_ENDPOINT_URL and the network, then run again: it goes on where it stopped",
         ) from error
     except OSError as error:
         raise FlawlineError(

@@ -38,17 +38,28 @@ def track_data(workspace: Workspace) -> bool:
     return pointer.read_bytes() != before
 
 
-def pull(workspace: Workspace, targets: Iterable[str] = ("data.dvc", "backbones.dvc")) -> dict[str, str]:
+def pull(
+    workspace: Workspace,
+    targets: Iterable[str] = ("data.dvc", "backbones.dvc"),
+    remote: str | None = None,
+) -> dict[str, str]:
     """Fill in what the .dvc files of `targets` name and the workspace lacks (`dvc pull` of just those).
 
-    Files that were changed or added by hand and never versioned are not overwritten.
+    Files that were changed or added by hand and never versioned are not overwritten. What arrived before a remote
+    failed stays in DVC's cache, so that the next call goes on from there.
+
+    Args:
+        workspace: where.
+        targets: names of .dvc files.
+        remote: name of the DVC remote; by default the one that DVC's settings name.
 
     Returns:
         {target: `present` | `pulled` | `kept` (differs, and holds files that no version has) | `untracked`
         (no such .dvc file)}.
 
     Raises:
-        FlawlineError: no DVC repository, the lock stays taken, or the remote does not have the files.
+        FlawlineError: no DVC repository, the lock stays taken, the remote cannot be reached or refuses, or it does
+            not have the files.
     """
     done: dict[str, str] = {}
     with _repo(workspace) as repo:
@@ -58,16 +69,22 @@ def pull(workspace: Workspace, targets: Iterable[str] = ("data.dvc", "backbones.
                 done[target] = "untracked"
                 continue
             differs = _patiently(f"dvc status {target}", partial(_differs, repo, str(path)))
-            done[target] = _fetch(repo, target, str(path)) if differs else "present"
+            done[target] = _fetch(repo, target, str(path), remote) if differs else "present"
     return done
 
 
-def _fetch(repo: "Repo", target: str, path: str) -> str:
-    from dvc.exceptions import CheckoutError, DvcException
+def _fetch(repo: "Repo", target: str, path: str, remote: str | None) -> str:
+    from dvc.exceptions import CheckoutError, DownloadError, DvcException
 
     try:
-        _patiently(f"dvc pull {target}", partial(repo.pull, targets=[path]))
+        with _heard() as said:
+            _patiently(f"dvc pull {target}", partial(repo.pull, targets=[path], remote=remote))
     except FlawlineError as error:
+        if isinstance(error.__cause__, DownloadError) and said:
+            raise FlawlineError(
+                f"{target}: the DVC remote cannot be read: {said[0]}",
+                "check its address (dvc remote list), the AWS_* keys and the network, then run this again",
+            ) from error
         if isinstance(error.__cause__, DvcException) and _UNSAVED in str(error.__cause__):
             return "kept"
         if isinstance(error.__cause__, CheckoutError):
@@ -86,12 +103,46 @@ def _differs(repo: "Repo", path: str) -> bool:
         return any(not out.exists or out.changed_checksum() for out in outs)
 
 
+class _Said(logging.Handler):
+    """Keeps the errors that DVC only writes to its log: why a download failed."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        cause = record.exc_info[1] if record.exc_info else None
+        words = " ".join(f"{record.getMessage()} {cause or ''}".split())[:300]
+        if words and words not in self.lines:
+            self.lines.append(words)
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """The errors in DVC's logs meanwhile; they are shown nowhere."""
+    handler = _Said()
+    before = [(logger, logger.level, logger.handlers, logger.propagate) for logger in _loggers()]
+    try:
+        for logger in _loggers():
+            logger.handlers, logger.propagate = [handler], False
+            logger.setLevel(logging.ERROR)  # silences the bars as well
+        yield handler.lines
+    finally:
+        for logger, level, handlers, propagate in before:
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
+
+
+def _loggers() -> list[logging.Logger]:
+    return [logging.getLogger(name) for name in ("dvc", "dvc_data", "dvc_objects")]
+
+
 @contextmanager
 def _repo(workspace: Workspace) -> Iterator["Repo"]:
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
-    quiet = logging.getLogger("dvc"), logging.getLogger("dvc_data"), logging.getLogger("dvc_objects")
+    quiet = _loggers()
     levels = [logger.level for logger in quiet]
     try:
         for logger in quiet:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from flawline.track import capture
-from flawline.track.dvc_loop import MARK
+from flawline.track import capture, dvc_loop
 
 _Key = tuple[Path, frozenset[tuple[str, str]]]
 _idle: list[tuple[_Key, "subprocess.Popen[str]"]] = []
 _guard = threading.Lock()
+_MOST_IDLE = 16  # another environment or folder asks for another process; what nobody asks for again must end
 
 
 def dvc(
@@ -38,11 +38,15 @@ def dvc(
         with suppress(BrokenPipeError):  # it was killed: its output ends at once
             process.stdin.write(json.dumps(arguments) + "\n")
             process.stdin.flush()
-        lines, code = capture.follow(process, log, on_line, on_peak, MARK)
+        lines, code = capture.follow(process, log, on_line, on_peak, dvc_loop.MARK)
         if code is None:
             return process.wait(), lines
     with _guard:
         _idle.append((key, process))
+        spare = _idle[:-_MOST_IDLE]
+        del _idle[:-_MOST_IDLE]
+    for _, oldest in spare:
+        _dismiss(oldest)
     return code, lines
 
 
@@ -52,13 +56,16 @@ def close() -> None:
         found = [process for _, process in _idle]
         _idle.clear()
     for process in found:
-        assert process.stdin is not None
-        with suppress(BrokenPipeError):
-            process.stdin.close()
-    for process in found:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(1)
-        capture.end(process)
+        _dismiss(process)
+
+
+def _dismiss(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.close()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(1)
+    capture.end(process)
 
 
 def _take(key: _Key) -> "subprocess.Popen[str]":
@@ -68,5 +75,7 @@ def _take(key: _Key) -> "subprocess.Popen[str]":
             _idle.remove(found)
             if found[1].poll() is None:
                 return found[1]
-    command = [sys.executable, "-m", "flawline.track.dvc_loop"]
+    # By its file, not its name: a rerun of an older commit has that commit's flawline on PYTHONPATH. -P: without it the
+    # file's folder would be the first place that imports are looked for.
+    command = [sys.executable, "-P", dvc_loop.__file__]
     return capture.launch(command, key[0], dict(key[1]), stdin=subprocess.PIPE)

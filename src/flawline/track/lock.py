@@ -13,7 +13,7 @@ from flawline.workspace import Workspace
 
 NONE = "none"
 # What a retraining itself writes: a change there does not make the code another one.
-_WRITTEN_BY_FLOWS = ("dvc.lock", "results", "reports", "decisions")
+WRITTEN_BY_FLOWS = ("dvc.lock", "results", "reports", "decisions")
 
 
 def locked_stages(path: Path) -> dict[str, dict[str, Any]]:
@@ -84,7 +84,7 @@ def git_commit(root: Path) -> str:
     commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
     if not commit:
         return NONE
-    excluded = [f":(exclude){name}" for name in _WRITTEN_BY_FLOWS]
+    excluded = [f":(exclude){name}" for name in WRITTEN_BY_FLOWS]
     changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *excluded)
     return f"{commit}-dirty" if changed else commit
 

@@ -1,5 +1,6 @@
 """A retraining in MLflow, written from the files the stages left, and never twice for the same result."""
 
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from flawline.files import sha256_file
 from flawline.settings import Settings
 from flawline.track.lock import data_hash, git_commit, lock_hash, result_id
 from flawline.track.log_cell import log_cell
+from flawline.track.origin import FOLDER, write_origin
 from flawline.track.points import log_params, log_points
 from flawline.track.store import Store, open_store
 from flawline.workspace import Cell, Workspace
@@ -146,6 +148,9 @@ def _log_parent(store: Store, run_id: str, workspace: Workspace, settings: Setti
     for file in sorted(workspace.results.glob("*.csv")):  # metrics, paired tests, the matrix
         client.log_artifact(run_id, str(file))
     client.log_artifact(run_id, str(workspace.params))
+    with tempfile.TemporaryDirectory() as folder:
+        write_origin(workspace, settings, Path(folder))
+        client.log_artifacts(run_id, folder, FOLDER)
     client.log_artifacts(run_id, str(workspace.checks), "checks")
     client.log_table(run_id, leaderboard(table), "leaderboard.json")
 

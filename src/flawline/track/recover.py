@@ -19,21 +19,26 @@ from flawline.workspace import Workspace
 
 OWNER = "FLAWLINE_OWNER"
 _KILL_AFTER_SECONDS = 5
+_POLL_SECONDS = 0.5
 _inside: set[Path] = set()
 
 
 @contextmanager
-def session(workspace: Workspace) -> Iterator[list[str]]:
+def session(workspace: Workspace, patience: float | None = 0) -> Iterator[list[str]]:
     """One retraining a workspace at a time, and a clean place to start from.
 
     Inside, every process started from here carries its owner's name, so that a later `sweep` can find it. May
     be entered again by whoever is inside. The operating system frees the lock when its holder dies.
 
+    Args:
+        workspace: whose.
+        patience: seconds to wait for another process that is inside; None: as long as it takes.
+
     Yields:
         What was cleared away, in words.
 
     Raises:
-        FlawlineError: another process is inside.
+        FlawlineError: another process is inside, and still was when patience ended.
     """
     from filelock import FileLock, Timeout
 
@@ -41,9 +46,9 @@ def session(workspace: Workspace) -> Iterator[list[str]]:
         yield []
         return
     workspace.state.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(workspace.state / "retrain.lock", timeout=0)
+    lock = FileLock(workspace.state / "retrain.lock", timeout=-1 if patience is None else patience)
     try:
-        lock.acquire()
+        lock.acquire(poll_interval=_POLL_SECONDS)
     except Timeout as error:
         raise FlawlineError(
             f"another retraining is running in {workspace.root}", "wait for it to end or stop it"
@@ -59,10 +64,27 @@ def session(workspace: Workspace) -> Iterator[list[str]]:
 
 def mark_children(workspace: Workspace) -> None:
     """Let every process started from here carry its owner's name."""
+    os.environ[OWNER] = json.dumps([os.getpid(), began(os.getpid()), str(workspace.root)])
+
+
+def began(pid: int) -> float:
+    """When a process began: seconds after the machine did, which tells it from a later one with the same number.
+
+    Not the time of day that psutil tells: that one moves when somebody sets the clock, and a living process would be
+    taken for another one.
+
+    Raises:
+        psutil.NoSuchProcess: there is none.
+    """
     import psutil
 
-    own = psutil.Process()
-    os.environ[OWNER] = json.dumps([own.pid, own.create_time(), str(workspace.root)])
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        return int(fields.split()[19]) / os.sysconf("SC_CLK_TCK")
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/stat").exists():
+            raise psutil.NoSuchProcess(pid) from None
+    return float(psutil.Process(pid).create_time())
 
 
 def sweep(workspace: Workspace) -> list[str]:
@@ -72,10 +94,10 @@ def sweep(workspace: Workspace) -> list[str]:
     orphans = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, ValueError, TypeError):
-            pid, created, root = (
+            pid, start, root = (
                 json.loads(process.environ()[OWNER]) if OWNER in process.environ() else (0, 0, "")
             )
-            if root == str(workspace.root) and process.pid != os.getpid() and not _alive(pid, created):
+            if root == str(workspace.root) and process.pid != os.getpid() and not alive(pid, start):
                 orphans.append(process)
     told = [f"stopped process {p.pid}, left by a killed run" for p in orphans]
     for process in orphans:
@@ -89,12 +111,12 @@ def sweep(workspace: Workspace) -> list[str]:
     return told
 
 
-def _alive(pid: int, created: float) -> bool:
-    """Is it still that process, and not another one with the same number?"""
+def alive(pid: int, start: float) -> bool:
+    """Is it still the process that began then (see `began`), and not another one with the same number?"""
     import psutil
 
     try:
-        return abs(psutil.Process(pid).create_time() - created) < 1
+        return abs(began(pid) - start) < 1 and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
@@ -119,7 +141,10 @@ def repair_rwlock(workspace: Workspace) -> list[str]:
 
             def dead(entry: dict[str, object]) -> bool:
                 try:
-                    return psutil.Process(int(str(entry["pid"]))).create_time() > written
+                    process = psutil.Process(int(str(entry["pid"])))
+                    # The table holds no start of its writers. A clock set forward makes living ones look younger
+                    # than their table, so what still is a DVC command is left alone.
+                    return process.create_time() > written and "dvc" not in " ".join(process.cmdline())
                 except psutil.NoSuchProcess:
                     return True
 

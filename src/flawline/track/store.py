@@ -5,6 +5,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from flawline.errors import FlawlineError
 from flawline.settings import Settings
@@ -25,8 +26,41 @@ class Store:
 
 
 def tracking_uri(workspace: Workspace, settings: Settings) -> str:
-    """params track.uri, else MLFLOW_TRACKING_URI, else the embedded sqlite database."""
-    return settings.track.uri or os.environ.get("MLFLOW_TRACKING_URI") or embedded_uri(workspace)
+    """params track.uri, else MLFLOW_TRACKING_URI, else the embedded sqlite database; never with a password in it.
+
+    Addresses are shown and logged. A password in the environment's address goes where its clients look for it as
+    well: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or PGPASSWORD.
+
+    Raises:
+        FlawlineError: params.yaml holds a password.
+    """
+    stated = settings.track.uri
+    if stated:
+        if urlsplit(stated).password:
+            raise FlawlineError(
+                "track.uri in params.yaml holds a password, and params.yaml is logged and committed",
+                "take it out; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (a database: PGPASSWORD)",
+            )
+        return stated
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    return _password_aside(given) if given else embedded_uri(workspace)
+
+
+def _password_aside(uri: str) -> str:
+    parts = urlsplit(uri)
+    if not parts.password or parts.scheme.partition("+")[0] not in ("http", "https", "postgresql"):
+        return uri
+    user, password = unquote(parts.username or ""), unquote(parts.password)
+    host = parts.netloc.rpartition("@")[2]
+    if parts.scheme.startswith("http"):
+        os.environ["MLFLOW_TRACKING_USERNAME"] = user
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = password
+    else:
+        os.environ["PGPASSWORD"] = password
+        host = f"{parts.username}@{host}" if user else host
+    plain = parts._replace(netloc=host).geturl()
+    os.environ["MLFLOW_TRACKING_URI"] = plain
+    return plain
 
 
 def embedded_uri(workspace: Workspace) -> str:
@@ -72,7 +106,7 @@ def open_store(workspace: Workspace, settings: Settings) -> Store:
     except (MlflowException, OSError) as error:
         raise FlawlineError(
             f"the MLflow store {uri} cannot be used: {' '.join(str(error).split())[:300]}",
-            "start its server, or set track.uri in params.yaml",
+            "start its server, set track.uri in params.yaml, or check MLFLOW_TRACKING_USERNAME and _PASSWORD",
         ) from error
     return Store(client, uri, identity)
 
