@@ -19,10 +19,10 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo full install test bench lint format ui clean
+.PHONY: help demo full install test test-servers bench lint format ui clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(INSTALLED)  ## the whole line, from data to a promoted prompt set
 	@$(BIN)/flawline retrain
@@ -33,8 +33,11 @@ full: $(INSTALLED)  ## every method of params.yaml side by side (names them all 
 
 install: $(INSTALLED)  ## only the environment
 
-test: $(INSTALLED)  ## all tests
-	@$(BIN)/python -m pytest -n logical --dist worksteal
+test: $(INSTALLED)  ## all tests but those that start servers
+	@$(BIN)/python -m pytest -n logical --dist worksteal --ignore=tests/servers
+
+test-servers: $(INSTALLED)  ## the tests that drive real servers: Prefect, MLflow, S3, PostgreSQL
+	@$(BIN)/python -m pytest tests/servers -n 2 --dist loadfile
 
 bench: $(INSTALLED)  ## what is fast and what it costs: ratios into benchmarks/results.json (an hour, on a quiet machine)
 	@for name in streaming_metrics evaluate_memory manifest_20000 scoring cached_tuning orchestration workers; do \
@@ -49,7 +52,7 @@ format: $(INSTALLED)  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-ui: $(INSTALLED)  ## Prefect and MLflow on loopback, until Ctrl-C
+ui: $(INSTALLED)  ## Prefect, MLflow and a worker on loopback, until Ctrl-C
 	@exec $(BIN)/flawline ui
 
 clean:  ## remove derived files and state; data, samples, decisions and your files stay

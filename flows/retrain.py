@@ -10,14 +10,18 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.logging import get_run_logger
+from prefect.states import Completed, State
 
+from flawline.errors import FlawlineError
 from flawline.report import timing
-from flawline.settings import load_settings
+from flawline.settings import Settings, load_settings
+from flawline.track import events, pipeline
 from flawline.track import log as tracking
-from flawline.track import pipeline
 from flawline.track.lock_order import arrange
 from flawline.track.recover import session
 from flawline.workspace import Workspace
+from flows.away import PATIENCE, mlflow_may_be_away
+from flows.dead_runs import living_run, patience
 from flows.judge import Judgement, judge
 from flows.prefect_here import prefect_here
 from flows.runners import stage_runner
@@ -38,53 +42,107 @@ def sync_data(root: str) -> dict[str, str]:
     return found
 
 
-@task(name="log to MLflow", retries=2, retry_delay_seconds=[2, 10], retry_condition_fn=worth_retrying)
+@task(name="version data", retries=2, retry_delay_seconds=[2, 10], retry_condition_fn=worth_retrying)
+def version_data(root: str) -> bool:
+    """Make what lies in data/ now a version (`dvc add data`)."""
+    from flawline.data.versioning import track_data
+
+    changed = track_data(Workspace(Path(root)))
+    get_run_logger().info("data.dvc %s", "names a new version" if changed else "is up to date")
+    return changed
+
+
+@task(
+    name="log to MLflow",
+    retries=len(PATIENCE),
+    retry_delay_seconds=PATIENCE,
+    retry_condition_fn=worth_retrying,
+)
 def log_results(root: str) -> tracking.LoggedRun:
     """Write the result to MLflow unless it is there."""
     workspace = Workspace(Path(root))
-    logged = tracking.log_retraining(workspace, load_settings(workspace.params))
+    settings = load_settings(workspace.params)
+    with mlflow_may_be_away(workspace, settings):
+        logged = tracking.log_retraining(workspace, settings)
     get_run_logger().info("run %s, %s", logged.run_id, "new" if logged.new else "logged before")
     return logged
 
 
-@task(name="gate and promotion", retries=2, retry_delay_seconds=[2, 10], retry_condition_fn=worth_retrying)
+@task(
+    name="gate and promotion",
+    retries=len(PATIENCE),
+    retry_delay_seconds=PATIENCE,
+    retry_condition_fn=worth_retrying,
+)
 def gate(root: str, logged: tracking.LoggedRun) -> Judgement:
     """Judge the challenger, keep the decision, move the aliases."""
     workspace = Workspace(Path(root))
     settings = load_settings(workspace.params)
-    judgement = judge(workspace, settings, logged)
-    if judgement.decision:
-        tracking.attach_decision(workspace, settings, logged, judgement.decision)
+    with mlflow_may_be_away(workspace, settings):
+        judgement = judge(workspace, settings, logged)
+        if judgement.decision:
+            tracking.attach_decision(workspace, settings, logged, judgement.decision)
     get_run_logger().info("%s: %s", judgement.verdict, judgement.reason)
     return judgement
 
 
-@task(name="publish", retries=2, retry_delay_seconds=[2, 10], retry_condition_fn=worth_retrying)
+@task(
+    name="publish",
+    retries=len(PATIENCE),
+    retry_delay_seconds=PATIENCE,
+    retry_condition_fn=worth_retrying,
+)
 def publish(root: str, logged: tracking.LoggedRun, judgement: Judgement) -> None:
     """Keep the report with the MLflow run, and put table, verdict and link into the Prefect UI."""
     workspace = Workspace(Path(root))
-    tracking.attach_report(workspace, load_settings(workspace.params), logged)
+    settings = load_settings(workspace.params)
+    with mlflow_may_be_away(workspace, settings):
+        tracking.attach_report(workspace, settings, logged)
     create_markdown_artifact(results_markdown(board(workspace)), key="retrain-results")
     create_markdown_artifact(decision_markdown(judgement), key="retrain-decision")
     create_link_artifact(workspace.report.as_uri(), link_text="report", key="retrain-report")
 
 
 @flow(name="retrain")
-def retrain(root: str | None = None, force: bool = False) -> Outcome:
+def retrain(
+    root: str | None = None,
+    force: bool = False,
+    dataset: str | None = None,
+    defect: str | None = None,
+    event_id: str | None = None,
+) -> Outcome | State[None]:
     """Pull data, check, synthesise, tune, evaluate, log, gate, promote, report; only what has to run.
 
     Args:
         root: the workspace; by default FLAWLINE_WORKSPACE or the working directory.
         force: run every stage, also those that are up to date.
+        dataset: where a new defect type was seen, if an event says so.
+        defect: the new type.
+        event_id: of that event. One that a finished retraining has answered runs nothing.
 
     Raises:
         FlawlineError: bad input, told by the stage that met it.
     """
     workspace = Workspace.find(Path(root) if root else None)
+    with living_run(workspace), session(workspace, patience()) as cleared:
+        if event_id and events.is_answered(workspace, events.check_id(event_id)):
+            return Completed(
+                name="NothingNew", message=f"an earlier retraining has {defect} in {dataset}: nothing to do"
+            )
+        # Those that are announced while this one runs may have come too late for its image table.
+        told = {*events.unanswered(workspace), *([event_id] if event_id else [])}
+        outcome = _retrain(workspace, force, tuple(cleared), version=event_id is not None)
+        events.note_answered(workspace, sorted(told), outcome.result_id)
+    return outcome
+
+
+def _retrain(workspace: Workspace, force: bool, cleared: tuple[str, ...], version: bool) -> Outcome:
     settings = load_settings(workspace.params)
     place = str(workspace.root)
-    with session(workspace) as cleared, stage_runner(workspace, settings) as runner:
+    with stage_runner(workspace, settings) as runner:
         sync_data(place)
+        if version:
+            version_data(place)
         every = pipeline.stages(workspace)
         order = [stage.name for stage in every]
         late = pipeline.after_decision(every)
@@ -96,7 +154,25 @@ def retrain(root: str | None = None, force: bool = False) -> Outcome:
         arrange(workspace, order)
         timing.publish(workspace, settings, order)
         publish(place, logged, judgement)
-    return Outcome(logged.run_id, logged.result_id, logged.new, judgement, outcomes, tuple(cleared))
+    return Outcome(logged.run_id, logged.result_id, logged.new, judgement, outcomes, cleared)
+
+
+def _before_the_flow(workspace: Workspace, settings: Settings) -> None:
+    """What takes long and needs no flow: fetch the data, and make or reach the MLflow store.
+
+    The flow does both again, which then takes no time, and stands in its own log. A store that cannot be reached is
+    told now, before hours of tuning; what was made by then is logged when it is back.
+    """
+    from flawline.data.versioning import pull
+    from flawline.track.store import open_store
+
+    for target, how in pull(workspace).items():
+        if how == "pulled":
+            say(f"  {target}: pulled")
+    try:
+        open_store(workspace, settings)
+    except FlawlineError as error:
+        say(f"warning: {error}; the stages run meanwhile")
 
 
 def main(workspace_root: Path, force: bool = False) -> Outcome:
@@ -107,10 +183,14 @@ def main(workspace_root: Path, force: bool = False) -> Outcome:
     """
     workspace = Workspace.find(workspace_root)
     settings = load_settings(workspace.params)
-    with session(workspace) as cleared, prefect_here(workspace):
+    with (
+        session(workspace) as cleared,
+        prefect_here(workspace, meanwhile=lambda: _before_the_flow(workspace, settings)),
+    ):
         for what in cleared:
             say(what)
         outcome = retrain(str(workspace.root), force)
+    assert isinstance(outcome, Outcome)
     show(outcome, workspace, settings)
     return outcome
 

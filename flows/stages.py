@@ -17,6 +17,7 @@ from flawline.report import timing
 from flawline.track import pipeline
 from flawline.track.capture import Stopped
 from flawline.workspace import Workspace
+from flows.away import Away
 from flows.runners import Runner
 
 _CRASH_TRIES = 2  # a stage that crashed is run once more; a lock is waited for longer
@@ -28,9 +29,11 @@ _DVC_SAYS = (
 
 
 def worth_retrying(task: Any, task_run: Any, state: Any) -> bool:
-    """Locks, crashes and a busy machine may pass; a refused input will not."""
+    """Locks, crashes, a busy machine and a server that is away may pass; a refused input will not."""
     try:
         state.result()
+    except Away:
+        return True
     except (FlawlineError, Stopped):
         return False
     except pipeline.StageCrashed:

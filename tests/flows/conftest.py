@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-for folder in (ROOT, ROOT / "tests" / "track"):
+for folder in (ROOT, ROOT / "tests" / "track", ROOT / "tests" / "flows"):
     sys.path.insert(0, str(folder))
 
 

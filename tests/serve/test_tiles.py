@@ -78,7 +78,9 @@ def test_a_small_defect_in_a_large_picture_is_found(repository: Path, tmp_path: 
     """One rusty panel among 36: squashed, neither score nor map tells; tiles tell, and say where."""
     from dvc.api import DVCFileSystem
 
-    weights = tmp_path / "flawline-tiny.safetensors"  # from the samples' remote: a fresh clone has pulled nothing yet
+    weights = (
+        tmp_path / "flawline-tiny.safetensors"
+    )  # from the samples' remote: a fresh clone has pulled nothing yet
     DVCFileSystem(str(repository)).get_file("backbones/flawline-tiny.safetensors", str(weights))
     backbone = load_backbone(BackboneSettings(name="flawline-tiny", weights=str(weights)), repository)
     options = method_options("words", {"image_path": "laa", "temperature": 0.03, "smoothing": 6.0})

@@ -11,15 +11,19 @@ import typer
 from flawline.cli import (
     ablate,
     data,
+    defect,
+    deploy,
     diagnose,
     importing,
     makers,
     methods,
     registry,
+    rerun,
     retrain,
     score,
     services,
     stage,
+    watch,
 )
 from flawline.cli.environment import choose_workspace, prepare_environment
 from flawline.errors import FlawlineError
@@ -35,7 +39,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (retrain, ablate, data, score, importing, registry, services, diagnose, methods, makers, stage):
+for part in (
+    retrain,
+    rerun,
+    ablate,
+    data,
+    defect,
+    watch,
+    score,
+    importing,
+    registry,
+    services,
+    deploy,
+    diagnose,
+    methods,
+    makers,
+    stage,
+):
     part.register(app)
 
 

@@ -34,7 +34,8 @@ class Found:
 
 @dataclass(frozen=True)
 class Scored:
-    """One image's result; `overlay` is relative to the output folder, `types` as in `flawline.detector.Result`."""
+    """One image's result; `overlay` is relative to the output folder, `types` and `named_by` as in
+    `flawline.detector.Result`."""
 
     image: str
     score: float
@@ -43,6 +44,7 @@ class Scored:
     defect: str
     overlay: str | None
     types: dict[str, float] = field(default_factory=dict)
+    named_by: dict[str, str] = field(default_factory=dict)
 
 
 def find_images(paths: Sequence[Path]) -> tuple[list[Found], list[str]]:
@@ -77,6 +79,7 @@ def score_images(
     defects: list[str] | None = None,
     category: str = "",
     tiles: int = 1,
+    more: Sequence[str] = (),
 ) -> Iterator[Scored]:
     """Score in batches, so that memory does not grow with the number of images.
 
@@ -89,12 +92,14 @@ def score_images(
         max_pixels: larger images are refused by their header.
         out: folder for overlays, or None for none. The first batch sets the colours' scale for all of them.
         problems: gets one clause for every image that cannot be used.
-        defects, category, tiles: as `Detector.score` takes them.
+        defects, category, tiles, more: as `Detector.score` takes them.
     """
     names = _overlay_names(images) if out is not None else {}
     asked: dict[str, Any] = {"category": category, "defects": defects} | (
         {"tiles": tiles} if tiles != 1 else {}
     )
+    if more:
+        asked["more"] = list(more)
     batches = list(in_batches(images, batch))
     opened = ahead(partial(_open, max_pixels=max_pixels), batches)
     scale: Scale | None = None
@@ -119,6 +124,7 @@ def score_images(
                     defect=result.defect,
                     overlay=overlay,
                     types=result.types,
+                    named_by=result.named_by,
                 )
         _ended(drawn)
 

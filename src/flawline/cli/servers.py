@@ -20,42 +20,49 @@ _POLL_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Server:
-    """How to start one server and how to ask whether it is up."""
+    """How to start one server and how to ask whether it is up; without a port, being there is all that is asked."""
 
     name: str
     command: Sequence[str]
-    host: str
-    port: int
-    health: str
+    host: str = ""
+    port: int | None = None
+    health: str = ""
 
     @property
     def address(self) -> str:
         return f"http://{self.host}:{self.port}"
 
 
-def serve(servers: Sequence[Server], logs: Path, ready: Callable[[dict[str, str]], None]) -> None:
-    """Run the servers until Ctrl-C or SIGTERM, then stop them all.
+def serve(
+    servers: Sequence[Server],
+    logs: Path,
+    ready: Callable[[dict[str, str]], None],
+    then: Callable[[dict[str, str]], Sequence[Server]] = lambda addresses: (),
+) -> None:
+    """Run the servers until Ctrl-C or SIGTERM, then stop them all, the last one first, with all that they started.
 
     Args:
         servers: what to run.
         logs: folder for one log file a server.
         ready: called once with {name: address} when all of them answer.
+        then: called before that with the same, and may name more to run, which need those that answer.
 
     Raises:
         FlawlineError: a port is taken, or a server ends by itself or never answers; its log is named.
     """
     for server in servers:
         _require_free(server)
-    with _interruptible(), ExitStack() as stack:
+    with _interruptible(), ExitStack() as stack, suppress(KeyboardInterrupt):
         running = [(server, stack.enter_context(_child(server, logs))) for server in servers]
-        with suppress(KeyboardInterrupt):
+        for server, process in running:
+            _wait_until_up(server, process, logs)
+        addresses = {server.name: server.address for server in servers if server.port}
+        running += [(server, stack.enter_context(_child(server, logs))) for server in then(addresses)]
+        ready(addresses)
+        while True:
             for server, process in running:
-                _wait_until_up(server, process, logs)
-            ready({server.name: server.address for server in servers})
-            while True:
-                for server, process in running:
-                    _require_alive(server, process, logs)
-                time.sleep(_POLL_SECONDS)
+                _require_alive(server, process, logs)
+            time.sleep(_POLL_SECONDS)
 
 
 @contextmanager
@@ -93,6 +100,22 @@ def _child(server: Server, logs: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a server, its group, and what left its group: a worker's runs start commands in groups of their own."""
+    import psutil
+
+    family: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        family = psutil.Process(process.pid).children(recursive=True)
+    _stop_group(process)
+    _, left = psutil.wait_procs(family, timeout=_POLL_SECONDS)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for child in left:
+            with suppress(psutil.NoSuchProcess):
+                child.send_signal(number)
+        _, left = psutil.wait_procs(left, timeout=STOP_SECONDS)
+
+
+def _stop_group(process: subprocess.Popen[bytes]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
@@ -127,6 +150,8 @@ def _wait_until_up(server: Server, process: subprocess.Popen[bytes], logs: Path)
 
 
 def _answers(server: Server) -> bool:
+    if server.port is None:
+        return True
     try:
         with urllib.request.urlopen(server.address + server.health, timeout=2) as answer:
             return answer.status == 200
@@ -135,6 +160,8 @@ def _answers(server: Server) -> bool:
 
 
 def _require_free(server: Server) -> None:
+    if server.port is None:
+        return
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
