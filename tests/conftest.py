@@ -4,6 +4,7 @@ import atexit
 import importlib.util
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,10 @@ from typing import Any
 import pytest
 
 from flawline.workspace import Workspace
+
+# A shell's `make test &` makes its children ignore Ctrl-C; tests that interrupt would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before anything imports torch, MLflow or Prefect: they read these once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
