@@ -8,6 +8,7 @@ from prefect.logging import get_run_logger
 
 from flawline.settings import load_settings
 from flawline.workspace import Workspace
+from flows.dead_runs import living_run
 
 
 @flow(name="watch")
@@ -33,10 +34,11 @@ def watch(root: str) -> dict[str, int]:
     workspace = Workspace(Path(root))
     settings = load_settings(workspace.params)
     logger = get_run_logger()
-    source = open_source(workspace, source_of(settings, None))
-    folder = registry.resolve(workspace, settings, registry.CHAMPION)
-    detector = Detector.open(folder, workspace.root)
-    found = look(workspace, settings, detector, sha256_folder(folder), source, logger.info)
+    with living_run(workspace):
+        source = open_source(workspace, source_of(settings, None))
+        folder = registry.resolve(workspace, settings, registry.CHAMPION)
+        detector = Detector.open(folder, workspace.root)
+        found = look(workspace, settings, detector, sha256_folder(folder), source, logger.info)
     for line in lines(workspace, found):
         logger.info(line)
     create_markdown_artifact(markdown(workspace, found), key="watch", description="What came in")

@@ -147,6 +147,7 @@ class PrefectServer(Service):
             PREFECT_HOME=str(home),
             PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE="prefect.server.concurrency.lease_storage.filesystem",
             PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS="2",
+            PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME="PT3M",  # as `flawline ui` has it
             PREFECT_LOGGING_LEVEL="WARNING",
         )
         command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
