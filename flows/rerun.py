@@ -25,7 +25,7 @@ from flawline.track.recorded import Recorded, find_lock, read_run
 from flawline.track.recover import session
 from flawline.workspace import Workspace
 from flows.prefect_here import prefect_here
-from flows.runners import stage_runner
+from flows.runners import environment, stage_runner
 from flows.stages import run_stages, say
 
 
@@ -172,14 +172,5 @@ def _its_own_code(inside: Workspace, threads: int) -> Iterator[None]:
     source = inside.root / "src"
     known = os.environ.get("PYTHONPATH")
     path = os.pathsep.join([str(source), *([known] if known else [])]) if source.is_dir() else known
-    wanted = {"PYTHONPATH": path, THREADS: str(threads)}
-    before = {name: os.environ.get(name) for name in wanted}
-    try:
-        os.environ.update({name: value for name, value in wanted.items() if value is not None})
+    with environment({THREADS: str(threads)} | ({"PYTHONPATH": path} if path else {})):
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

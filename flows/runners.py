@@ -49,7 +49,7 @@ def stage_runner(workspace: Workspace, settings: Settings) -> Iterator[Runner]:
     """
     threads = stage_threads(settings.run.threads)
     # The gate may evaluate in this process, and must find what the stages find.
-    with _environment({THREADS: str(threads)}):
+    with environment({THREADS: str(threads)}):
         if settings.run.dask:
             from flows.on_dask import dask_runner
 
@@ -102,7 +102,8 @@ def free_memory(cgroup: Path = _CGROUP) -> float:
 
 
 @contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
+def environment(values: dict[str, str]) -> Iterator[None]:
+    """These variables of the environment inside, and what was there before after it."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from flawline.watch.intake import Added
     from flawline.workspace import Workspace
 
+# What `defect add` and `watch accept` both ask.
+Category = Annotated[str, typer.Option(help="The product that has the defect.")]
+Dataset = Annotated[
+    str | None, typer.Option(help="Its data set. Default: the only one that has the category.")
+]
+Masks = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Masks by image name; without, no pixel metrics.")
+]
+Retrain = Annotated[bool, typer.Option("--retrain", help="Retrain here at once.")]
+
 commands = typer.Typer(help="New defect types.", no_args_is_help=True)
 
 
@@ -28,17 +38,13 @@ def register(app: typer.Typer) -> None:
 def add(
     name: Annotated[str, typer.Argument(help="The type, as its folder shall be called: burn_mark.")],
     images: Annotated[list[str], typer.Argument(metavar="IMAGES…", help="Images, folders, s3:// prefixes.")],
-    category: Annotated[str, typer.Option(help="The product that has the defect.")],
+    category: Category,
     words: Annotated[
         str | None, typer.Option(help='What it is called: "burn mark". Default: as vocabulary.yaml has it.')
     ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Its data set. Default: the only one that has the category.")
-    ] = None,
-    masks: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Masks by image name; without, no pixel metrics.")
-    ] = None,
-    retrain: Annotated[bool, typer.Option("--retrain", help="Retrain here at once.")] = False,
+    dataset: Dataset = None,
+    masks: Masks = None,
+    retrain: Retrain = False,
 ) -> None:
     """Take in labelled images of a defect type, whole or not at all, and tell the server of it."""
     from flawline.watch.intake import add_defect

@@ -2,12 +2,12 @@
 
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from flawline.cli.defect import Category, Dataset, Masks, Retrain
 from flawline.cli.environment import here
 from flawline.errors import FlawlineError
 
@@ -93,16 +93,12 @@ class _Watching:
 @commands.command("accept")
 def accept(
     number: Annotated[int, typer.Argument(metavar="ID", help="The review item.")],
-    category: Annotated[str, typer.Option(help="The product that has the defect.")],
+    category: Category,
     name: Annotated[str | None, typer.Option(help="The type's folder name. Default: as suggested.")] = None,
     words: Annotated[str | None, typer.Option(help="What it is called. Default: as suggested.")] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Its data set. Default: the only one that has the category.")
-    ] = None,
-    masks: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Masks by image name; without, no pixel metrics.")
-    ] = None,
-    retrain: Annotated[bool, typer.Option("--retrain", help="Retrain here at once.")] = False,
+    dataset: Dataset = None,
+    masks: Masks = None,
+    retrain: Retrain = False,
 ) -> None:
     """It is a new defect type: its images become labelled ones, and the event is sent."""
     from flawline.cli.defect import announce, data_at_rest, tell
