@@ -10,6 +10,8 @@ from safetensors.numpy import save_file
 
 from flawline.determinism import derived_seed
 from flawline.gate.candidate import Candidate
+from flawline.gate.claim import Claim
+from flawline.gate.decide import Decision, decide
 from flawline.settings import GateSettings
 
 BINS = 32
@@ -118,3 +120,16 @@ def candidate(
                 folder, test, here, lifted, f"{name}/{seed}", **how
             )
     return Candidate(described, folders[0], folders, threshold, 1_000_000)
+
+
+def judged(root: Path, new: dict, old: dict, settings: GateSettings = SETTINGS, **how: object) -> Decision:
+    both = (candidate(root, name, gaps, **how) for name, gaps in (("new", new), ("old", old)))  # type: ignore[arg-type]
+    return decide(*both, settings, "r")
+
+
+def claims(decision: Decision, kind: str, **fields: object) -> list[Claim]:
+    return [
+        test
+        for test in decision.tests
+        if test.claim == kind and all(getattr(test, key) == value for key, value in fields.items())
+    ]
