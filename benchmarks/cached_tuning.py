@@ -42,7 +42,7 @@ def prepare(name: str, size: int, folder: Path) -> tuple[Any, Any, list[Path]]:
     from flawline.features import encode
     from flawline.features.cache import FeatureCache
     from flawline.features.store import INDEX_COLUMNS, FeatureSet, write_features
-    from flawline.prompts.base import Inputs
+    from flawline.prompts.shared.batches import Inputs
     from flawline.render.samples import SETS, draw_flawed, draw_good
     from flawline.settings import BackboneSettings, FeatureSettings, ImagePath
     from flawline.tune.loop import TuningData
@@ -93,7 +93,7 @@ def steps(method_name: str, backbone: Any, data: Any, files: list[Path]) -> dict
     from flawline.clip.image_path import encode_image
     from flawline.data.images import load_rgb
     from flawline.prompts import method_class, method_options
-    from flawline.prompts.base import Batch
+    from flawline.prompts.shared.batches import Batch
     from flawline.settings import ImagePath
     from flawline.tune.loop import _optimiser, _step, _trained
 

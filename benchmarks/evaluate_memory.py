@@ -47,7 +47,7 @@ def make(root: Path, count: int) -> None:
     from flawline.features.store import write_features
     from flawline.files import write_parquet
     from flawline.prompts import method_class, method_options
-    from flawline.prompts.prompt_set import save_prompt_set
+    from flawline.prompts.shared.prompt_set import save_prompt_set
     from flawline.settings import load_settings
     from flawline.workspace import Cell, Workspace
 

@@ -40,7 +40,8 @@ def run(method_name: str, backbone_name: str, size: int, threads: int) -> dict[s
     from flawline.clip.backbone import load_backbone
     from flawline.clip.image_path import encode_image, resolve_paths
     from flawline.prompts import method_class, method_options
-    from flawline.prompts.base import MAIN, Inputs
+    from flawline.prompts.shared.base import MAIN
+    from flawline.prompts.shared.batches import Inputs
     from flawline.render.samples import SETS, draw_flawed, draw_good
     from flawline.settings import BackboneSettings, ImagePath
     from flawline.tune.loop import TuningData, tune

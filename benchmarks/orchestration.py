@@ -28,9 +28,9 @@ from benchmarks.demo_copies import SMALL, clone, environment, retrain
 from benchmarks.harness import record
 from flawline.determinism import stage_threads, thread_environment
 from flawline.files import sha256_file
+from flawline.line.lock import locked_stages
+from flawline.line.pipeline import Stage, stages
 from flawline.settings import load_settings
-from flawline.track.lock import locked_stages
-from flawline.track.pipeline import Stage, stages
 from flawline.workspace import Workspace
 
 SECONDS_LIMIT, FRACTION_LIMIT = 20.0, 0.10

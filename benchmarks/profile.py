@@ -55,7 +55,7 @@ def make_step(method_name: str, backbone: Any) -> Callable[[], object]:
     import torch.nn.functional as F
 
     from flawline.prompts import method_class, method_options
-    from flawline.prompts.base import Inputs
+    from flawline.prompts.shared.batches import Inputs
     from flawline.tune import loop
 
     options = method_options(method_name, {"image_path": "vv"})

@@ -58,7 +58,7 @@ def detectors(backbone: "Backbone") -> dict[str, "Detector"]:
     from flawline.clip.image_path import resolve_paths
     from flawline.detector import Detector
     from flawline.prompts import method_class, method_options
-    from flawline.prompts.base import MAIN
+    from flawline.prompts.shared.base import MAIN
     from flawline.serve.encoder import Encoder, Plan
     from flawline.settings import ImagePath
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.demo_copies import SMALL, clone, retrain
 from benchmarks.harness import record
 from flawline.files import sha256_file
-from flawline.track.lock import locked_stages
+from flawline.line.lock import locked_stages
 from flawline.workspace import Workspace
 
 

@@ -16,13 +16,13 @@ from prefect.logging import get_run_logger
 
 from flawline.errors import FlawlineError
 from flawline.files import read_parquet, write_text
+from flawline.line import pipeline
+from flawline.line.ablation_graph import main_stage_of, make_project, variant_of
+from flawline.line.lock import result_id
+from flawline.line.lock_order import arrange
+from flawline.line.recover import repair_lock, repair_rwlock, session
 from flawline.settings import Settings, load_settings
-from flawline.track import pipeline
-from flawline.track.ablation_graph import main_stage_of, make_project, variant_of
-from flawline.track.lock import result_id
-from flawline.track.lock_order import arrange
 from flawline.track.log import LoggedRun
-from flawline.track.recover import repair_lock, repair_rwlock, session
 from flawline.variants import DEFAULT, VariantId, entered, variants_of
 from flawline.workspace import Cell, Workspace
 from flows.prefect_here import prefect_here

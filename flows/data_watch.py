@@ -7,9 +7,9 @@ from prefect import flow
 from prefect.logging import get_run_logger
 from prefect.states import Completed, State
 
+from flawline.new_types import events
+from flawline.new_types.look import NewType, look
 from flawline.settings import load_settings
-from flawline.track import events
-from flawline.track.new_types import NewType, look
 from flawline.workspace import Workspace
 from flows.dead_runs import living_run
 from flows.events import emit_new_type

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from flawline.errors import FlawlineError
 from flawline.files import read_json, write_json
-from flawline.track.recover import alive, began
+from flawline.line.recover import alive, began
 from flawline.workspace import Workspace
 from flows.stages import say
 

@@ -34,8 +34,8 @@ from prefect.schedules import Schedule
 from prefect.settings import PREFECT_API_URL
 
 from flawline.errors import FlawlineError
+from flawline.new_types import events
 from flawline.settings import Settings
-from flawline.track import events
 from flawline.workspace import Workspace
 
 PROCESS = "process"

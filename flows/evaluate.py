@@ -9,8 +9,8 @@ from prefect.logging import get_run_logger
 
 from flawline.determinism import THREADS, stage_threads
 from flawline.files import sha256_folder
+from flawline.line.recover import session
 from flawline.settings import load_settings
-from flawline.track.recover import session
 from flawline.workspace import Workspace
 from flows.dead_runs import living_run, patience
 from flows.measure import measure

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from flawline.track import events
+from flawline.new_types import events
 from flawline.workspace import Workspace
 from flows.stages import say
 
@@ -17,7 +17,7 @@ def emit_new_type(workspace: Workspace, dataset: str, defect: str, images: int, 
         dataset: folder below data/.
         defect: the type.
         images: how many of it there are, for people.
-        event_id: of `flawline.track.events.event_id`.
+        event_id: of `flawline.new_types.events.event_id`.
 
     Returns:
         Whether the server has it. False, with a line on standard error, where no server is named or it does not

@@ -14,13 +14,14 @@ from typing import Any
 from flawline.errors import FlawlineError
 from flawline.evaluate.tables import read_metrics
 from flawline.files import read_json, read_parquet, sha256_file, sha256_folder
+from flawline.gate import decisions
 from flawline.gate.candidate import Candidate, threshold_of
+from flawline.gate.challenger import choose_challenger
 from flawline.gate.check import inputs
 from flawline.gate.cost import operations_or_none
 from flawline.gate.decide import decide, undecided
 from flawline.settings import Settings
-from flawline.track import decisions, registry
-from flawline.track.challenger import choose_challenger
+from flawline.track import registry
 from flawline.track.log import LoggedRun, cells
 from flawline.track.resolve import keep, local_folder
 from flawline.workspace import Cell, Workspace

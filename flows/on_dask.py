@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flawline.errors import FlawlineError
-from flawline.track import capture
+from flawline.line import capture
 from flawline.workspace import Workspace
 from flows.runners import Runner
 

@@ -5,8 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from flawline.errors import FlawlineError
+from flawline.gate import decisions
 from flawline.settings import Settings, load_settings
-from flawline.track import decisions, registry
+from flawline.track import registry
 from flawline.workspace import Workspace
 
 

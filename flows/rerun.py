@@ -17,12 +17,14 @@ from prefect import flow
 
 from flawline.determinism import THREADS
 from flawline.errors import FlawlineError
+from flawline.line import pipeline
+from flawline.line.lock import locked_stages
+from flawline.line.lock_order import arrange
+from flawline.line.recover import session
+from flawline.rerun import differences, worktree
 from flawline.settings import Settings, load_settings
-from flawline.track import differences, origin, pipeline, worktree
-from flawline.track.lock import locked_stages
-from flawline.track.lock_order import arrange
+from flawline.track import origin
 from flawline.track.recorded import Recorded, find_lock, read_run
-from flawline.track.recover import session
 from flawline.workspace import Workspace
 from flows.prefect_here import prefect_here
 from flows.runners import environment, stage_runner

@@ -13,12 +13,13 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, State
 
 from flawline.errors import FlawlineError
+from flawline.line import pipeline
+from flawline.line.lock_order import arrange
+from flawline.line.recover import session
+from flawline.new_types import events
 from flawline.report import timing
 from flawline.settings import Settings, load_settings
-from flawline.track import events, pipeline
 from flawline.track import log as tracking
-from flawline.track.lock_order import arrange
-from flawline.track.recover import session
 from flawline.workspace import Workspace
 from flows.away import PATIENCE, mlflow_may_be_away
 from flows.dead_runs import living_run, patience

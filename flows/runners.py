@@ -10,8 +10,8 @@ from typing import Any
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flawline.determinism import THREADS, stage_threads
+from flawline.line import capture, dvc_process
 from flawline.settings import BackboneSettings, Settings
-from flawline.track import capture, dvc_process
 from flawline.workspace import Workspace
 
 _GIB = 2**30

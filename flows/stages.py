@@ -12,10 +12,10 @@ from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 
 from flawline.errors import FlawlineError
+from flawline.line import pipeline
+from flawline.line.capture import Stopped
 from flawline.progress import track
 from flawline.report import timing
-from flawline.track import pipeline
-from flawline.track.capture import Stopped
 from flawline.workspace import Workspace
 from flows.away import Away
 from flows.runners import Runner

@@ -14,7 +14,7 @@ from flawline.evaluate.scoring import FeatureScorer, score_features
 from flawline.features.store import FeatureSet
 from flawline.files import write_parquet
 from flawline.prompts import method_class, method_options
-from flawline.prompts.prompt_set import save_prompt_set
+from flawline.prompts.shared.prompt_set import save_prompt_set
 from flawline.render.samples import SETS, draw_flawed, draw_good
 from flawline.serve.tiles import Tiling
 from flawline.settings import Settings, load_settings, parse_settings

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from flawline.prompts.base import PromptMethod
+    from flawline.prompts.shared.base import PromptMethod
     from flawline.serve.encoder import Encoder
     from flawline.serve.tiles import Tiling
     from flawline.settings import ImagePath
@@ -86,7 +86,7 @@ class Detector:
         Raises:
             FlawlineError: a broken prompt set or missing or different backbone weights.
         """
-        from flawline.prompts.prompt_set import load_prompt_set, read_card
+        from flawline.prompts.shared.prompt_set import load_prompt_set, read_card
         from flawline.workspace import Workspace
 
         root = workspace_root or Workspace.find().root
@@ -201,7 +201,8 @@ class Detector:
 
     def _look(self, pixels: "Tensor", encoder: "Encoder", ask: "_Question") -> "list[_Seen]":
         """What the method says of each of B views [B, 3, S, S]."""
-        from flawline.prompts.base import MAIN, Inputs
+        from flawline.prompts.shared.base import MAIN
+        from flawline.prompts.shared.batches import Inputs
 
         count, size = len(pixels), self.method.backbone.image_size
         read = encoder(pixels)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flawline.cli.app import run
-from flawline.track.differences import Difference
+from flawline.rerun.differences import Difference
 from flawline.track.recorded import Recorded
 from flawline.workspace import Workspace
 

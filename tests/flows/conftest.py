@@ -1,4 +1,4 @@
-"""The checkout's flows, a Prefect API of the tests' own, and the miniature line of tests/track."""
+"""The checkout's flows, a Prefect API of the tests' own, and helpers beside these tests."""
 
 import sys
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-for folder in (ROOT, ROOT / "tests" / "track", ROOT / "tests" / "flows"):
+for folder in (ROOT, ROOT / "tests" / "flows"):
     sys.path.insert(0, str(folder))
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 JUDGE = """
 import json, sys, time
 from pathlib import Path
-sys.path[:0] = [{root!r}, {track!r}]
+sys.path[:0] = [{root!r}, {tests!r}]
 import small_line
 from safetensors.numpy import load_file
 from flawline.settings import load_settings
@@ -78,7 +78,7 @@ def workspace_of(finished: Path, root: Path, name: str, learned: float) -> Path:
 
 def judge_both(roots: list[Path], uri: str, scratch: Path) -> list[dict[str, Any]]:
     """Judge in two processes at once; what each said: verdict, reason, champion, challenger, tries."""
-    code = JUDGE.format(root=str(ROOT), track=str(ROOT / "tests" / "track"))
+    code = JUDGE.format(root=str(ROOT), tests=str(ROOT / "tests"))
     go, started = scratch / "go", []
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
     for number, root in enumerate(roots):

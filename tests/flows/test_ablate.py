@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import small_line
 
+import small_line
 from flawline.errors import FlawlineError
 from flawline.files import sha256_file, sha256_folder
+from flawline.line import pipeline
+from flawline.line.lock import locked_stages
 from flawline.settings import load_settings
-from flawline.track import pipeline, registry
-from flawline.track.lock import locked_stages
+from flawline.track import registry
 from flawline.track.log import cells, log_retraining
 from flawline.track.store import open_store
 from flawline.workspace import Workspace

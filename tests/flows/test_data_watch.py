@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import small_line
 
+import small_line
 from flawline.errors import FlawlineError
 from flawline.files import write_parquet
-from flawline.track import events
+from flawline.new_types import events
 from flawline.workspace import Workspace
 from flows import data_watch
 from flows.data_watch import announce

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import rivals
-import small_line
 
+import small_line
 from flawline.cli.app import run
+from flawline.gate import decisions
 from flawline.settings import load_settings
-from flawline.track import decisions, registry
+from flawline.track import registry
 from flawline.track.log import LoggedRun, cells
 from flawline.track.store import open_store
 from flawline.workspace import Workspace

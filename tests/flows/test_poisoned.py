@@ -9,10 +9,11 @@ from PIL import Image
 
 from flawline.determinism import derived_seed
 from flawline.files import sha256_folder
+from flawline.gate import decisions
 from flawline.render.samples import SETS, draw_flawed, draw_good
 from flawline.settings import Settings, load_settings
 from flawline.stages import checks, compare, evaluate, features, manifest, synthesize, tune
-from flawline.track import decisions, registry
+from flawline.track import registry
 from flawline.track.log import LoggedRun, cells
 from flawline.track.store import open_store
 from flawline.workspace import Cell, Workspace

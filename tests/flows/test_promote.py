@@ -4,11 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-import small_line
 
+import small_line
 from flawline.errors import FlawlineError
+from flawline.gate import decisions
 from flawline.settings import Settings, load_settings
-from flawline.track import decisions, registry
+from flawline.track import registry
 from flawline.track.store import open_store
 from flawline.workspace import Workspace
 from flows.promote import main, promote

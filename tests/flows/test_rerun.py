@@ -10,14 +10,14 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 import pytest
-import small_line
 
+import small_line
 from flawline.cli.rerun import lines
 from flawline.errors import FlawlineError
 from flawline.files import sha256_file
+from flawline.line.lock import locked_stages
+from flawline.rerun import worktree
 from flawline.settings import Settings, load_settings
-from flawline.track import worktree
-from flawline.track.lock import locked_stages
 from flawline.track.store import embedded_uri, open_store
 from flawline.workspace import Workspace
 from flows.rerun import Rerun, rerun

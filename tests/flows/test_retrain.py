@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-import small_line
 
+import small_line
 from flawline.errors import FlawlineError
 from flawline.files import sha256_file
+from flawline.line.recover import OWNER
 from flawline.settings import load_settings
 from flawline.track import registry
-from flawline.track.recover import OWNER
 from flawline.track.store import open_store
 from flawline.workspace import Workspace
 from flows import judge as judging

@@ -64,7 +64,7 @@ def test_one_machine_imports_nothing_of_dask(tmp_path: Path) -> None:
     """`prefect-dask` is installed where this runs, so only restraint keeps it out."""
     code = f"""
 import sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "track")!r}]
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from pathlib import Path
 import small_line, flows.retrain, flows.ablate
 from flawline.settings import load_settings

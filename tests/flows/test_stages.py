@@ -8,17 +8,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-import small_line
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.runtime import flow_run
 from ruamel.yaml import YAML
 
+import small_line
 from flawline.errors import FlawlineError
+from flawline.line import pipeline
+from flawline.line.pipeline import StageCrashed
 from flawline.settings import parse_settings
-from flawline.track import pipeline
-from flawline.track.pipeline import StageCrashed
 from flawline.workspace import Workspace
 from flows import stages
 from flows.runners import stage_runner

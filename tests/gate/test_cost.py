@@ -9,7 +9,7 @@ from flawline.clip.image_path import resolve_paths
 from flawline.errors import FlawlineError
 from flawline.gate.cost import operations, operations_or_none
 from flawline.prompts import method_class, method_options
-from flawline.prompts.prompt_set import save_prompt_set
+from flawline.prompts.shared.prompt_set import save_prompt_set
 from flawline.settings import BackboneSettings, load_settings
 from flawline.workspace import Cell, Workspace
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from flawline.clip.backbone import Backbone
 from flawline.clip.image_path import encode_image
 from flawline.clip.registry import open_clip
-from flawline.prompts.base import Batch, Inputs, Prediction, PromptMethod
+from flawline.prompts.shared.base import PromptMethod
+from flawline.prompts.shared.batches import Batch, Inputs, Prediction
 from flawline.settings import BackboneSettings, ImagePath
 from flawline.tune.loop import TuningData, tune
 from flawline.tune.losses import shared_losses, total

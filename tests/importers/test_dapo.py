@@ -10,8 +10,8 @@ from flawline.detector import Detector
 from flawline.errors import FlawlineError
 from flawline.importers import dapo, run
 from flawline.importers.checkpoint import Checkpoint
-from flawline.prompts.base import Inputs
 from flawline.prompts.dapo import Dapo
+from flawline.prompts.shared.batches import Inputs
 from golden import make_weights
 from golden.prompt_case import relative
 

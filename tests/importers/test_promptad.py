@@ -13,7 +13,7 @@ from flawline.errors import FlawlineError
 from flawline.importers import promptad, run
 from flawline.importers.checkpoint import Checkpoint
 from flawline.importers.imported import Imported
-from flawline.prompts.base import Inputs
+from flawline.prompts.shared.batches import Inputs
 from golden import make_weights
 from golden.prompt_case import relative
 

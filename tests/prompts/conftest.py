@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from flawline.clip.backbone import Backbone, load_backbone
 from flawline.clip.registry import open_clip
-from flawline.prompts.base import Batch, Inputs
+from flawline.prompts.shared.batches import Batch, Inputs
 from flawline.settings import BackboneSettings
 
 GOLDEN = Path(__file__).parent.parent / "golden"

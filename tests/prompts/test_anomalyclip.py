@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from flawline.clip.backbone import Backbone
 from flawline.prompts.anomalyclip import AnomalyCLIP, AnomalyCLIPOptions
-from flawline.prompts.base import Batch, Inputs
+from flawline.prompts.shared.batches import Batch, Inputs
 from flawline.tune.loop import TuningData, tune
 from golden.prompt_case import Case, relative, released_backbone
 

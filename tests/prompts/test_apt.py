@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from flawline.clip.backbone import Backbone
 from flawline.clip.text_path import PromptTemplate, embed, encode_prompts, fill
 from flawline.prompts.apt import Apt, AptOptions
-from flawline.prompts.base import Batch, Inputs, Prediction, TuningStage
 from flawline.prompts.human_free import HumanFree, HumanFreeOptions
-from flawline.prompts.meta import semantic_distance
+from flawline.prompts.shared.base import TuningStage
+from flawline.prompts.shared.batches import Batch, Inputs, Prediction
+from flawline.prompts.shared.meta import semantic_distance
 from flawline.tune import loop
 from flawline.tune.loop import Curve, TuningData, tune
 from flawline.tune.rounds import EMBEDDING

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from flawline.clip.backbone import Backbone, load_backbone
 from flawline.errors import FlawlineError
-from flawline.prompts.base import Batch, Inputs
 from flawline.prompts.dapo import Dapo, DapoOptions
-from flawline.prompts.prompt_set import load_prompt_set, save_prompt_set
+from flawline.prompts.shared.batches import Batch, Inputs
+from flawline.prompts.shared.prompt_set import load_prompt_set, save_prompt_set
 from flawline.settings import BackboneSettings
 from flawline.tune.loop import TuningData, tune
 from flawline.tune.losses import total

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from flawline.clip.progressive import encode_pixels, encode_states
 from flawline.clip.text_path import PromptTemplate
-from flawline.prompts.base import Batch, Inputs
 from flawline.prompts.dapo import Dapo, DapoOptions, DapoPrediction
+from flawline.prompts.shared.batches import Batch, Inputs
 from flawline.tune.loop import _optimiser, _trained
 from flawline.tune.losses import total
 from flawline.tune.type_losses import class_maps, foreground, level_losses

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from flawline.clip.backbone import Backbone
 from flawline.errors import FlawlineError
-from flawline.prompts.base import Batch, Inputs
 from flawline.prompts.faprompt import FAPrompt, FAPromptOptions, orthogonality
+from flawline.prompts.shared.batches import Batch, Inputs
 from flawline.tune.loop import TuningData, tune
 
 

@@ -5,7 +5,7 @@ import torch
 
 from flawline.clip.backbone import Backbone
 from flawline.prompts.faprompt import FAPrompt, FAPromptOptions
-from flawline.prompts.maps import upsample
+from flawline.prompts.shared.maps import upsample
 from golden.prompt_case import Case, relative, released_backbone
 
 NAMES = {"contexts.good": "context_normal", "contexts.defective": "context_abnormal"}

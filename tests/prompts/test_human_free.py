@@ -7,9 +7,9 @@ from pydantic import ValidationError
 
 from flawline.clip.backbone import Backbone
 from flawline.clip.text_path import PromptTemplate, embed, encode_prompts, fill
-from flawline.prompts.base import Batch, Prediction
-from flawline.prompts.fusion import FORMULAS, fuse
 from flawline.prompts.human_free import HumanFree, HumanFreeOptions
+from flawline.prompts.shared.batches import Batch, Prediction
+from flawline.prompts.shared.fusion import FORMULAS, fuse
 from flawline.tune.losses import shared_losses, total
 
 

@@ -9,8 +9,9 @@ from flawline.clip.backbone import Backbone
 from flawline.errors import FlawlineError
 from flawline.files import read_json
 from flawline.prompts import method_class, method_names, method_options, validate_methods
-from flawline.prompts.base import Batch, PromptMethod
-from flawline.prompts.maps import finish_maps, upsample
+from flawline.prompts.shared.base import PromptMethod
+from flawline.prompts.shared.batches import Batch
+from flawline.prompts.shared.maps import finish_maps, upsample
 from flawline.settings import load_settings, parse_settings
 from flawline.workspace import Workspace
 
@@ -83,7 +84,7 @@ def test_maps_keep_their_place_and_smoothing_keeps_their_mean() -> None:
 def test_prompt_set_saved_and_loaded_scores_as_in_memory(
     method: PromptMethod, batch: Batch, tiny: Backbone, tmp_path
 ) -> None:
-    from flawline.prompts.prompt_set import load_prompt_set, save_prompt_set
+    from flawline.prompts.shared.prompt_set import load_prompt_set, save_prompt_set
 
     card = {
         "method": method.name,
@@ -108,7 +109,7 @@ def test_prompt_set_saved_and_loaded_scores_as_in_memory(
 @pytest.mark.parametrize("damage", ["truncated", "missing", "other weights", "no card"])
 def test_broken_prompt_set_is_refused_by_name(damage: str, tiny: Backbone, tmp_path) -> None:
     from flawline.files import write_json
-    from flawline.prompts.prompt_set import load_prompt_set, save_prompt_set
+    from flawline.prompts.shared.prompt_set import load_prompt_set, save_prompt_set
 
     method = method_class("human_free")(tiny, method_options("human_free", {"image_path": "vv"}), 0)
     backbone = tiny.card() | ({"weights_sha256": "0" * 64} if damage == "other weights" else {})

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from flawline.clip.backbone import Backbone
 from flawline.errors import FlawlineError
-from flawline.prompts.base import Batch, Inputs
 from flawline.prompts.patch_memory import PatchMemoryMethod, PatchMemoryOptions
+from flawline.prompts.shared.batches import Batch, Inputs
 
 
 def _method(tiny: Backbone, **options: object) -> PatchMemoryMethod:

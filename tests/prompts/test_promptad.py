@@ -10,9 +10,9 @@ from torch import Tensor
 
 from flawline.clip.backbone import Backbone
 from flawline.errors import FlawlineError
-from flawline.prompts.base import Batch, Inputs
-from flawline.prompts.maps import upsample
 from flawline.prompts.promptad import STATES, PromptAd, PromptAdOptions
+from flawline.prompts.shared.batches import Batch, Inputs
+from flawline.prompts.shared.maps import upsample
 from flawline.tune.loop import TuningData, tune
 
 GOOD = torch.tensor([0, 2])

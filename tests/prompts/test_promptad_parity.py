@@ -11,9 +11,10 @@ from torch import Tensor
 from flawline.clip.backbone import Backbone
 from flawline.clip.image_path import encode_image
 from flawline.files import read_json
-from flawline.prompts.base import MAIN, Batch, Inputs
-from flawline.prompts.maps import finish_maps, upsample
 from flawline.prompts.promptad import PromptAd, PromptAdOptions
+from flawline.prompts.shared.base import MAIN
+from flawline.prompts.shared.batches import Batch, Inputs
+from flawline.prompts.shared.maps import finish_maps, upsample
 from flawline.settings import ImagePath
 
 GOLDEN = Path(__file__).parent.parent / "golden"

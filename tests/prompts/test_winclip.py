@@ -14,8 +14,8 @@ from flawline.clip.backbone import Backbone
 from flawline.clip.image_path import encode_image
 from flawline.clip.windows import spread
 from flawline.errors import FlawlineError
-from flawline.prompts.base import Batch, Inputs
-from flawline.prompts.sentences import ABNORMAL_STATES, NORMAL_STATES, sentences
+from flawline.prompts.shared.batches import Batch, Inputs
+from flawline.prompts.shared.sentences import ABNORMAL_STATES, NORMAL_STATES, sentences
 from flawline.prompts.winclip import WinClip, WinClipOptions
 from flawline.settings import ImagePath
 

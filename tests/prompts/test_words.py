@@ -4,8 +4,9 @@ import torch.nn.functional as F
 
 from flawline.clip.backbone import Backbone
 from flawline.clip.text_path import encode_words
-from flawline.prompts.base import Inputs, MethodOptions
-from flawline.prompts.sentences import ABNORMAL_STATES, NORMAL_STATES, sentences, templates
+from flawline.prompts.shared.base import MethodOptions
+from flawline.prompts.shared.batches import Inputs
+from flawline.prompts.shared.sentences import ABNORMAL_STATES, NORMAL_STATES, sentences, templates
 from flawline.prompts.words import Words
 
 

@@ -8,7 +8,7 @@ import torch
 from flawline.clip.backbone import Backbone, load_backbone
 from flawline.clip.image_path import encode_image
 from flawline.prompts import method_class, method_options
-from flawline.prompts.base import PromptMethod
+from flawline.prompts.shared.base import PromptMethod
 from flawline.serve.encoder import PLAIN, Encoder, Plan
 from flawline.settings import BackboneSettings, ImagePath
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-for folder in (ROOT, ROOT / "tests" / "track", ROOT / "tests" / "servers"):
+for folder in (ROOT, ROOT / "tests" / "servers"):
     sys.path.insert(0, str(folder))
 
 from running import MlflowServer, PrefectServer, Service, clean_environment  # noqa: E402

@@ -1,15 +1,11 @@
 """A finished miniature workspace and an empty MLflow database, each made once and copied for every test."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
 import small_line
-
 from flawline.settings import Settings, load_settings
 from flawline.workspace import Workspace
 

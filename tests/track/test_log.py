@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-import small_line
 
+import small_line
 from flawline.errors import FlawlineError
 from flawline.files import sha256_folder
 from flawline.settings import Settings
@@ -123,7 +123,7 @@ def test_report_and_decision_are_kept_once_and_replaced(workspace: Workspace, se
 def test_the_result_id_is_read_from_dvc_by_default(workspace: Workspace, settings: Settings) -> None:
     (workspace.root / "dvc.yaml").write_text("stages:\n  make: {cmd: make, deps: [data], outs: [other]}\n")
     small_line.init_dvc(workspace.root)
-    from flawline.track.lock import result_id
+    from flawline.line.lock import result_id
 
     assert log_retraining(workspace, settings).result_id == result_id(workspace, {"make"})
 

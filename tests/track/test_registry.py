@@ -8,8 +8,9 @@ import pytest
 
 from flawline.errors import FlawlineError
 from flawline.files import sha256_folder
+from flawline.gate import decisions
 from flawline.settings import Settings
-from flawline.track import decisions, registry
+from flawline.track import registry
 from flawline.track.store import open_store
 from flawline.workspace import Cell, Workspace
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from flawline.clip.backbone import Backbone, load_backbone
-from flawline.prompts.base import Inputs
+from flawline.prompts.shared.batches import Inputs
 from flawline.settings import BackboneSettings
 from flawline.tune.loop import TuningData
 

@@ -5,8 +5,9 @@ import torch
 
 from flawline.clip.backbone import Backbone
 from flawline.errors import FlawlineError
-from flawline.prompts.base import Batch, Prediction, TuningStage
 from flawline.prompts.human_free import HumanFree, HumanFreeOptions
+from flawline.prompts.shared.base import TuningStage
+from flawline.prompts.shared.batches import Batch, Prediction
 from flawline.tune.loop import TuningData, _balanced, tune
 from flawline.tune.losses import shared_losses, total
 

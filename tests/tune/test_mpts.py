@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from flawline.clip.backbone import Backbone
-from flawline.prompts.base import Batch, Prediction
 from flawline.prompts.human_free import HumanFree, HumanFreeOptions
+from flawline.prompts.shared.batches import Batch, Prediction
 from flawline.tune import loop
 from flawline.tune.guidance import project
 from flawline.tune.loop import TuningData, tune

@@ -242,7 +242,7 @@ def test_what_a_kill_9_left_is_taken_back_by_the_next_one(
 
 
 def test_dvc_versions_it(plant: Workspace, settings: Settings, burns: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "track"))
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     import small_line
 
     small_line.init_dvc(plant.root)

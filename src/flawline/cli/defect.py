@@ -58,7 +58,7 @@ def add(
 
 def data_at_rest(workspace: "Workspace") -> "AbstractContextManager[list[str]]":
     """No retraining may read data/ meanwhile: its stages would see two versions of it."""
-    from flawline.track.recover import session
+    from flawline.line.recover import session
 
     return session(workspace)
 
@@ -113,8 +113,8 @@ def _until_then(workspace: "Workspace", settings: "Settings", words: str) -> str
 
 
 def _emit(workspace: "Workspace", settings: "Settings", added: "Added") -> bool:
-    from flawline.track.events import event_id
-    from flawline.track.new_types import look
+    from flawline.new_types.events import event_id
+    from flawline.new_types.look import look
 
     module = workspace.root / "flows" / "events.py"
     if not module.is_file():

@@ -16,8 +16,8 @@ def methods(
     """List the prompt methods, or the options of one with their defaults and meaning."""
     from flawline.cli.tables import show_table
     from flawline.prompts import method_class, method_names
-    from flawline.prompts.option_docs import markdown as page
-    from flawline.prompts.option_docs import options_of
+    from flawline.prompts.shared.option_docs import markdown as page
+    from flawline.prompts.shared.option_docs import options_of
 
     if markdown:
         typer.echo(page(), nl=False)

@@ -76,8 +76,8 @@ def _show_all() -> None:
 
 def _show_one(number: int, check: bool) -> None:
     from flawline.cli.tables import show_table
+    from flawline.gate import decisions
     from flawline.gate.words import claim_words, filled, found_words
-    from flawline.track import decisions
 
     workspace, _ = here()
     record = decisions.by_number(workspace, number)

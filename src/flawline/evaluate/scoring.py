@@ -10,7 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from flawline.data.vocabulary import Vocabulary
     from flawline.features.store import FeatureSet
-    from flawline.prompts.base import Inputs, PromptMethod
+    from flawline.prompts.shared.base import PromptMethod
+    from flawline.prompts.shared.batches import Inputs
     from flawline.settings import ImagePath, Settings
     from flawline.workspace import Workspace
 
@@ -83,7 +84,7 @@ class FeatureScorer:
         from flawline.determinism import make_torch_deterministic
         from flawline.features.store import FeatureSet
         from flawline.features.support import draw_support
-        from flawline.prompts.prompt_set import load_prompt_set
+        from flawline.prompts.shared.prompt_set import load_prompt_set
 
         make_torch_deterministic(0)
         self.method, paths = load_prompt_set(Path(prompts_folder), workspace.root)
@@ -146,7 +147,7 @@ class InputsReader:
         vocabulary: "Vocabulary",
     ) -> None:
         from flawline.features.pixels import PixelReader, files_of
-        from flawline.prompts.base import MAIN
+        from flawline.prompts.shared.base import MAIN
 
         names = {role: _stored_as(features, path) for role, path in sorted(paths.items())}
         index = features.index
@@ -164,7 +165,8 @@ class InputsReader:
     def __call__(self, rows: np.ndarray) -> "Inputs":
         import torch
 
-        from flawline.prompts.base import MAIN, Inputs
+        from flawline.prompts.shared.base import MAIN
+        from flawline.prompts.shared.batches import Inputs
 
         patches = {role: torch.from_numpy(read_rows(held, rows)) for role, held in self.patches.items()}
         return Inputs(

@@ -13,7 +13,7 @@ from flawline.errors import FlawlineError
 from flawline.importers.checkpoint import Checkpoint
 from flawline.importers.imported import Imported
 from flawline.importers.section import section
-from flawline.prompts.base import MAIN
+from flawline.prompts.shared.base import MAIN
 from flawline.settings import BackboneSettings, ImagePath
 
 SOURCE = "boschresearch/defect-aware-prompt-optimization at ad2ceab"

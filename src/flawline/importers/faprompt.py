@@ -9,7 +9,7 @@ from flawline.clip.backbone import Backbone
 from flawline.importers.checkpoint import Checkpoint
 from flawline.importers.imported import Imported, check_words, dual_path
 from flawline.importers.section import Section, section
-from flawline.prompts.base import MAIN, OBJECT
+from flawline.prompts.shared.base import MAIN, OBJECT
 from flawline.settings import BackboneSettings
 
 SOURCE = "mala-lab/FAPrompt at 7e9d9d2"

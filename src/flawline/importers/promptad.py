@@ -16,7 +16,7 @@ from flawline.errors import FlawlineError
 from flawline.importers.checkpoint import Checkpoint
 from flawline.importers.imported import Imported
 from flawline.importers.section import section
-from flawline.prompts.base import MAIN
+from flawline.prompts.shared.base import MAIN
 from flawline.settings import BackboneSettings, ImagePath
 
 SOURCE = "FuNz-0/PromptAD at 0f86ce0"

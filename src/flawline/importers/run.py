@@ -11,8 +11,8 @@ from flawline.importers import anomalyclip, dapo, faprompt, promptad
 from flawline.importers.checkpoint import Checkpoint
 from flawline.importers.imported import Imported
 from flawline.prompts import method_class, method_options
-from flawline.prompts.base import PromptMethod
-from flawline.prompts.prompt_set import CARD, read_card, save_prompt_set
+from flawline.prompts.shared.base import PromptMethod
+from flawline.prompts.shared.prompt_set import CARD, read_card, save_prompt_set
 from flawline.settings import BackboneSettings
 
 IMPORTERS: dict[str, ModuleType] = {

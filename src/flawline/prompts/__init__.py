@@ -11,16 +11,12 @@ from flawline.errors import FlawlineError
 from flawline.settings import Settings, describe
 
 if TYPE_CHECKING:
-    from flawline.prompts.base import MethodOptions, PromptMethod
-
-_SHARED = {
-    "base", "fusion", "maps", "memory", "meta", "one_class", "option_docs", "prompt_set", "sentences",
-}  # fmt: skip
+    from flawline.prompts.shared.base import MethodOptions, PromptMethod
 
 
 def method_names() -> list[str]:
-    """All methods: the modules of this package that are not shared pieces, sorted."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _SHARED)
+    """All methods: the modules of this package, sorted; what they share is a package of its own."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg)
 
 
 def method_class(name: str) -> "type[PromptMethod]":

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from flawline.clip.backbone import Backbone
 from flawline.clip.deep_text import deep_tokens, encode_deep, start_tokens
 from flawline.clip.text_path import PromptTemplate, embed, fill
-from flawline.prompts.base import Batch, MethodOptions, Prediction, PromptMethod, TuningStage
+from flawline.prompts.shared.base import MethodOptions, PromptMethod, TuningStage
+from flawline.prompts.shared.batches import Batch, Prediction
 
 STATES = ("good", "defective")
 

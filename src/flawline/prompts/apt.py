@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from flawline.clip.backbone import Backbone
 from flawline.clip.text_path import PromptTemplate, embed, encode_prompts, fill
 from flawline.determinism import derived_seed
-from flawline.prompts.base import OBJECT, Batch, Prediction, TuningStage
-from flawline.prompts.meta import GuidedOptions, MetaGuided, Teachers, semantic_distance, started
-from flawline.prompts.sentences import GENERAL_ABNORMAL, GENERAL_NORMAL
+from flawline.prompts.shared.base import OBJECT, TuningStage
+from flawline.prompts.shared.batches import Batch, Prediction
+from flawline.prompts.shared.meta import GuidedOptions, MetaGuided, Teachers, semantic_distance, started
+from flawline.prompts.shared.sentences import GENERAL_ABNORMAL, GENERAL_NORMAL
 from flawline.tune.loop import TuningData
 from flawline.tune.losses import shared_losses, total
 from flawline.tune.rounds import EMBEDDING, Round, draw_round, in_turn, noises_of, pick

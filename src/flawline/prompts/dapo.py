@@ -23,8 +23,9 @@ from flawline.clip import progressive
 from flawline.clip.backbone import Backbone
 from flawline.data.defect_words import DEFECT_WORDS
 from flawline.errors import FlawlineError
-from flawline.prompts.base import Batch, Inputs, Judged, MethodOptions, Prediction, PromptMethod, TuningStage
-from flawline.prompts.fusion import FORMULAS, fuse
+from flawline.prompts.shared.base import MethodOptions, PromptMethod, TuningStage
+from flawline.prompts.shared.batches import Batch, Inputs, Judged, Prediction
+from flawline.prompts.shared.fusion import FORMULAS, fuse
 from flawline.settings import Block
 from flawline.tune.type_losses import class_maps, foreground, level_losses
 
@@ -108,8 +109,8 @@ class Dapo(PromptMethod):
 
     deep_text: nn.Parameter | None
     deep_visual: nn.Parameter | None
-    trained: Tensor
-    centre: Tensor
+    trained: Tensor  # which words tuning saw; part of the prompt set
+    centre: Tensor  # of good images
 
     def __init__(self, backbone: Backbone, options: DapoOptions, seed: int) -> None:
         super().__init__(backbone, options, seed)
@@ -122,15 +123,14 @@ class Dapo(PromptMethod):
         text = progressive.first_blocks("methods.dapo.text_depth", o.text_depth, backbone.text_layers)
         visual = progressive.first_blocks("methods.dapo.visual_depth", o.visual_depth, backbone.vision_layers)
         words = partial(progressive.word_like, backbone, generator)
-        self.context_good = words(o.variants, o.context_tokens)
-        self.context_defect = words(o.variants, o.context_tokens)  # one for all defects
+        self.context_good, self.context_defect = (words(o.variants, o.context_tokens) for _ in range(2))
         self.deep_text = words(text, o.deep_tokens) if text else None
         patches = partial(progressive.patch_like, backbone, generator)
         self.deep_visual = patches(visual, o.deep_tokens) if visual else None
         self.adapters = nn.ModuleList(progressive.joint_adapter(backbone, generator) for _ in self.levels)
-        seen = torch.ones(len(self.vocabulary), dtype=torch.bool, device=backbone.device)
-        self.register_buffer("trained", seen)  # which words tuning saw; part of the prompt set
-        self.register_buffer("centre", torch.zeros(backbone.dim, device=backbone.device))  # of good images
+        known = torch.ones(len(self.vocabulary), dtype=torch.bool, device=backbone.device)
+        self.register_buffer("trained", known)
+        self.register_buffer("centre", torch.zeros(backbone.dim, device=backbone.device))
 
     # --- words and prompts --------------------------------------------------------------------------------
     @property

@@ -25,8 +25,9 @@ from flawline.clip.backbone import Backbone
 from flawline.clip.deep_text import deep_tokens, encode_deep, start_tokens
 from flawline.clip.text_path import PromptTemplate, PromptTokens, embed, fill
 from flawline.errors import FlawlineError
-from flawline.prompts.base import OBJECT, Batch, Inputs, MethodOptions, Prediction, PromptMethod, TuningStage
-from flawline.prompts.maps import finish_maps
+from flawline.prompts.shared.base import OBJECT, MethodOptions, PromptMethod, TuningStage
+from flawline.prompts.shared.batches import Batch, Inputs, Prediction
+from flawline.prompts.shared.maps import finish_maps
 from flawline.tune.losses import shared_losses
 
 _SCORED_AT_ONCE = 32  # images; each brings K prompts of its own

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from flawline.clip.backbone import Backbone
 from flawline.clip.text_path import PromptTemplate, embed, encode_prompts, fill
-from flawline.prompts.base import TuningStage
-from flawline.prompts.meta import STATES, GuidedOptions, MetaGuided, started
-from flawline.prompts.sentences import GENERAL_ABNORMAL, GENERAL_NORMAL
+from flawline.prompts.shared.base import TuningStage
+from flawline.prompts.shared.meta import STATES, GuidedOptions, MetaGuided, started
+from flawline.prompts.shared.sentences import GENERAL_ABNORMAL, GENERAL_NORMAL
 
 # Where the contexts start: general states, as the meta-prompt's; more variants start over.
 PHRASES = {

@@ -13,9 +13,10 @@ from pydantic import Field
 from torch import Tensor
 
 from flawline.clip.backbone import Backbone
-from flawline.prompts.base import Inputs, MethodOptions, PromptMethod
-from flawline.prompts.maps import finish_maps
-from flawline.prompts.memory import PatchMemory
+from flawline.prompts.shared.base import MethodOptions, PromptMethod
+from flawline.prompts.shared.batches import Inputs
+from flawline.prompts.shared.maps import finish_maps
+from flawline.prompts.shared.memory import PatchMemory
 
 
 class PatchMemoryOptions(MethodOptions):

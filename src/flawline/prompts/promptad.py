@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from flawline.clip.backbone import Backbone
 from flawline.clip.text_path import PromptTemplate, embed, encode_prompts, fill
 from flawline.errors import FlawlineError
-from flawline.prompts.base import OBJECT, Batch, Inputs, MethodOptions, Prediction, PromptMethod, TuningStage
-from flawline.prompts.fusion import harmonic
-from flawline.prompts.maps import finish_maps, upsample
-from flawline.prompts.memory import Kept, PatchMemory, categories_of, rows_by
-from flawline.prompts.one_class import OneClassText
+from flawline.prompts.shared.base import OBJECT, MethodOptions, PromptMethod, TuningStage
+from flawline.prompts.shared.batches import Batch, Inputs, Prediction
+from flawline.prompts.shared.fusion import harmonic
+from flawline.prompts.shared.maps import finish_maps, upsample
+from flawline.prompts.shared.memory import Kept, PatchMemory, categories_of, rows_by
+from flawline.prompts.shared.one_class import OneClassText
 
 BRANCHES = ("cls", "seg")
 STATES = (

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from flawline.clip.backbone import Backbone
 from flawline.clip.image_path import read_patches, walk
 from flawline.clip.windows import encode_windows, spread, windows
-from flawline.prompts.base import Inputs, MethodOptions, PromptMethod
-from flawline.prompts.maps import finish_maps
-from flawline.prompts.memory import PatchMemory, rows_by
-from flawline.prompts.sentences import ABNORMAL_STATES, NORMAL_STATES, prototypes, templates
+from flawline.prompts.shared.base import MethodOptions, PromptMethod
+from flawline.prompts.shared.batches import Inputs
+from flawline.prompts.shared.maps import finish_maps
+from flawline.prompts.shared.memory import PatchMemory, rows_by
+from flawline.prompts.shared.sentences import ABNORMAL_STATES, NORMAL_STATES, prototypes, templates
 
 PATCH = "patch"
 

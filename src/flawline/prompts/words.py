@@ -6,8 +6,8 @@ from patch features of the chosen image path, not from windows.
 
 from torch import Tensor
 
-from flawline.prompts.base import PromptMethod
-from flawline.prompts.sentences import ABNORMAL_STATES, NORMAL_STATES, prototypes, templates
+from flawline.prompts.shared.base import PromptMethod
+from flawline.prompts.shared.sentences import ABNORMAL_STATES, NORMAL_STATES, prototypes, templates
 
 
 class Words(PromptMethod):

@@ -10,7 +10,7 @@ from torch import Tensor
 from flawline.clip.image_path import Encoded, encode_resolved, resolve_paths
 
 if TYPE_CHECKING:
-    from flawline.prompts.base import PromptMethod
+    from flawline.prompts.shared.base import PromptMethod
     from flawline.settings import ImagePath
 
 

@@ -16,8 +16,9 @@ from flawline.features.store import FeatureSet
 from flawline.features.support import draw_support
 from flawline.files import atomic_folder, write_json
 from flawline.prompts import method_class, method_options
-from flawline.prompts.base import Inputs, PromptMethod
-from flawline.prompts.prompt_set import save_prompt_set
+from flawline.prompts.shared.base import PromptMethod
+from flawline.prompts.shared.batches import Inputs
+from flawline.prompts.shared.prompt_set import save_prompt_set
 from flawline.settings import Settings
 from flawline.tune.loop import Curve, TuningData, tune
 from flawline.tune.thresholds import choose_threshold

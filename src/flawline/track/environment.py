@@ -54,7 +54,7 @@ def running_server(workspace: Workspace) -> str | None:
         address, pid, start = str(told["prefect"]), int(told["pid"]), float(told["began"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    from flawline.track.recover import alive
+    from flawline.line.recover import alive
 
     return address if alive(pid, start) else None
 
@@ -62,7 +62,7 @@ def running_server(workspace: Workspace) -> str | None:
 @contextmanager
 def named_server(workspace: Workspace, address: str) -> Iterator[None]:
     """Let commands in this workspace find this process' Prefect API inside; it dies with the process."""
-    from flawline.track.recover import began
+    from flawline.line.recover import began
 
     note = _note(workspace)
     write_json(note, {"prefect": address, "pid": os.getpid(), "began": began(os.getpid())})

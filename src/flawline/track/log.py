@@ -7,8 +7,8 @@ from typing import Any
 
 from flawline.errors import FlawlineError
 from flawline.files import sha256_file
+from flawline.line.lock import data_hash, git_commit, lock_hash, result_id
 from flawline.settings import Settings
-from flawline.track.lock import data_hash, git_commit, lock_hash, result_id
 from flawline.track.log_cell import log_cell
 from flawline.track.origin import FOLDER, write_origin
 from flawline.track.points import log_params, log_points
@@ -24,7 +24,7 @@ class LoggedRun:
 
     Attributes:
         run_id: the parent run.
-        result_id: the result it shows (see `flawline.track.lock.result_id`).
+        result_id: the result it shows (see `flawline.line.lock.result_id`).
         new: False where the same result was logged before and nothing was written.
         children: run id of each prompt set, by `Cell.name`.
     """
@@ -93,7 +93,7 @@ def log_retraining(workspace: Workspace, settings: Settings, result: str | None 
 
 def present_result(workspace: Workspace) -> str:
     """The result id over the stages that dvc.yaml has now."""
-    from flawline.track.pipeline import stages
+    from flawline.line.pipeline import stages
 
     return result_id(workspace, {stage.name for stage in stages(workspace)})
 

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from flawline.evaluate.tables import MEAN
+from flawline.line.lock import data_hash, git_commit
 from flawline.settings import Settings
-from flawline.track.lock import data_hash, git_commit
 from flawline.track.log import CELL, COMPLETE, KIND, RESULT, LoggedRun
 from flawline.track.log_cell import log_cell
 from flawline.track.points import log_params, log_points
@@ -39,7 +39,7 @@ def log_ablation(
         method: whose ablation it is.
         cells: (variant, cell) of everything in the table.
         table: of `flawline.evaluate.ablation.ablation_table`.
-        result: of its DVC project (`flawline.track.lock.result_id`).
+        result: of its DVC project (`flawline.line.lock.result_id`).
 
     Raises:
         FlawlineError: a stage's file is missing, or the store cannot be used.

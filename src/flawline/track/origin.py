@@ -15,9 +15,9 @@ from typing import Any
 
 from flawline.determinism import stage_threads
 from flawline.files import write_json
+from flawline.line.git import PLAIN, run_git
+from flawline.line.lock import WRITTEN_BY_FLOWS, locked_stages
 from flawline.settings import Settings
-from flawline.track.git import PLAIN, run_git
-from flawline.track.lock import WRITTEN_BY_FLOWS, locked_stages
 from flawline.workspace import Workspace
 
 FOLDER = "origin"  # of the run's artifacts

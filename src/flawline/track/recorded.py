@@ -8,9 +8,10 @@ from typing import Any
 
 from flawline.errors import FlawlineError
 from flawline.files import read_json, sha256_file
+from flawline.line import git
+from flawline.line.lock import NONE, result_id
 from flawline.settings import Settings
-from flawline.track import git, origin
-from flawline.track.lock import NONE, result_id
+from flawline.track import origin
 from flawline.track.log import COMPLETE, KIND, RESULT
 from flawline.track.store import Store, open_store
 from flawline.workspace import Workspace
@@ -26,7 +27,7 @@ class Recorded:
     Attributes:
         run_id: of the parent run.
         commit: full hash.
-        result_id: see `flawline.track.lock.result_id`.
+        result_id: see `flawline.line.lock.result_id`.
         data: DVC's hash of data/, or `none`.
         folder: holds the run's own copies: params.yaml, the tables (*.csv), and `origin/` (absent in runs older
             than that, see `flawline.track.origin`).

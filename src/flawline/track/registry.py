@@ -8,8 +8,8 @@ from typing import Any
 
 from flawline.errors import FlawlineError
 from flawline.files import read_json, sha256_folder
+from flawline.gate import decisions
 from flawline.settings import Settings
-from flawline.track import decisions
 from flawline.track.store import Store, embedded_uri, open_store
 from flawline.track.turns import turn
 from flawline.workspace import Workspace

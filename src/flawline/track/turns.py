@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flawline.errors import FlawlineError
-from flawline.track.recover import began
+from flawline.line.recover import began
 from flawline.track.store import Store
 
 _HOLDER = "flawline.holder"

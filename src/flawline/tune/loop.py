@@ -9,7 +9,8 @@ from torch import Tensor
 
 from flawline.errors import FlawlineError
 from flawline.progress import track
-from flawline.prompts.base import Batch, Inputs, PromptMethod, TuningStage
+from flawline.prompts.shared.base import PromptMethod, TuningStage
+from flawline.prompts.shared.batches import Batch, Inputs
 from flawline.tune.guidance import project
 from flawline.tune.losses import shared_losses, total
 

@@ -7,8 +7,8 @@ C classes (0 = good), S pixels a side of the masks.
 import torch
 from torch import Tensor
 
-from flawline.prompts.base import Batch, Prediction
-from flawline.prompts.maps import upsample
+from flawline.prompts.shared.batches import Batch, Prediction
+from flawline.prompts.shared.maps import upsample
 
 _FOCAL_SMOOTHING = 1e-5
 

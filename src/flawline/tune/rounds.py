@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flawline.determinism import derived_seed
-from flawline.prompts.base import Batch
+from flawline.prompts.shared.batches import Batch
 from flawline.synth.shapes import smooth_noise
 from flawline.tune.loop import TuningData
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flawline.errors import FlawlineError
-from flawline.prompts.base import PromptMethod
+from flawline.prompts.shared.base import PromptMethod
 from flawline.settings import ThresholdSettings
 from flawline.tune.loop import TuningData
 

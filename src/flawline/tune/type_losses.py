@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flawline.prompts.maps import finish_maps
+from flawline.prompts.shared.maps import finish_maps
 from flawline.tune.losses import dice
 
 _FOCAL_SMOOTHING = 1e-5

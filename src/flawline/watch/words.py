@@ -28,7 +28,7 @@ class WordList:
     """
 
     def __init__(self, backbone: "Backbone", words: list[str]) -> None:
-        from flawline.prompts.sentences import GENERAL_NORMAL, GENERAL_TEMPLATES, prototype
+        from flawline.prompts.shared.sentences import GENERAL_NORMAL, GENERAL_TEMPLATES, prototype
 
         photos = list(GENERAL_TEMPLATES)
         self.words = words

@@ -68,7 +68,7 @@ class Line:
         """Ask for a run of a deployment, now by the server's clock, which is `off` from this process'."""
         from prefect.states import Scheduled
 
-        from flawline.track.events import workspace_key
+        from flawline.new_types.events import workspace_key
 
         with self.client() as client:
             deployment = client.read_deployment_by_name(f"{flow}/{workspace_key(self.workspace)}")
@@ -89,7 +89,7 @@ class Line:
             FlowRunFilterTags,
         )
 
-        from flawline.track.events import workspace_key
+        from flawline.new_types.events import workspace_key
 
         with self.client() as client:
             found = client.read_flow_runs(

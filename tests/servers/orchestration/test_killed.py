@@ -11,7 +11,7 @@ from running import Service, wait_for
 
 from conftest import Line  # type: ignore[import-not-found]
 from flawline.files import sha256_file
-from flawline.track.recover import session
+from flawline.line.recover import session
 from flows.dead_runs import AGAIN, bury_all
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from running import PrefectServer, Service, wait_for
 
 from conftest import Line, restore  # type: ignore[import-not-found]
 from flawline.files import sha256_file
-from flawline.track import events
+from flawline.new_types import events
 
 pytestmark = pytest.mark.slow
 Worker = Callable[..., Service]

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import small_line
 from running import PrefectServer, Service, wait_for
 
+import small_line
 from conftest import Line, restore  # type: ignore[import-not-found]
 from flawline.files import sha256_file
-from flawline.track.recover import session
+from flawline.line.recover import session
 
 pytestmark = pytest.mark.slow
 Worker = Callable[..., Service]

@@ -14,7 +14,8 @@ from running import Service, clean_environment, free_port, wait_for
 
 from conftest import Line  # type: ignore[import-not-found]
 from flawline.files import read_parquet
-from flawline.track import environment, events
+from flawline.new_types import events
+from flawline.track import environment
 from flawline.workspace import Workspace
 
 pytestmark = pytest.mark.slow

@@ -20,7 +20,7 @@ from servers.postgres.conftest import Deployment
 from servers.postgres.servers import ROOT, clean_environment, script
 from servers.storage.conftest import empty
 
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "track")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import small_line  # noqa: E402
 
 pytestmark = pytest.mark.slow

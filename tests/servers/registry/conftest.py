@@ -64,7 +64,7 @@ def prompt_set(workspace: Workspace, settings: Settings, seed: int) -> Path:
     from flawline.clip.backbone import load_backbone
     from flawline.clip.image_path import resolve_paths
     from flawline.prompts import method_class, method_options
-    from flawline.prompts.prompt_set import save_prompt_set
+    from flawline.prompts.shared.prompt_set import save_prompt_set
     from flawline.settings import BackboneSettings
 
     small = BackboneSettings(name="flawline-tiny", weights="none", image_size=64, seed=1)

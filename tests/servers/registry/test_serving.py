@@ -16,8 +16,9 @@ from running import MlflowServer
 
 from flawline.detector import Detector
 from flawline.files import sha256_folder
+from flawline.gate import decisions
 from flawline.settings import Settings
-from flawline.track import decisions, registry
+from flawline.track import registry
 from flawline.workspace import Workspace
 
 Plant = Callable[[str], tuple[Workspace, Settings]]

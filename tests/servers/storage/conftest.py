@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "track")]  # flows, and the miniature line
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # flows, and the miniature line
 
 from servers.storage.weed import Weed, binary, running  # noqa: E402
 

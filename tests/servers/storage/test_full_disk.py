@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_line
 
+import small_line
 from flawline.doctor import examine
 from flawline.files import sha256_file
+from flawline.line import pipeline
 from flawline.settings import load_settings
-from flawline.track import log, pipeline, registry
+from flawline.track import log, registry
 from flawline.track.store import open_store
 from flawline.workspace import Workspace
 from servers.storage.conftest import SmallDisk

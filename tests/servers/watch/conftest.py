@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-for folder in (ROOT / "tests" / "watch", ROOT / "tests" / "track"):
+for folder in (ROOT / "tests" / "watch", ROOT / "tests"):
     sys.path.insert(0, str(folder))
 
 from running import clean_environment  # noqa: E402
@@ -20,7 +20,7 @@ sys.path[:0] = [sys.argv[2], sys.argv[3]]
 from flawline.clip.backbone import load_backbone
 from flawline.clip.image_path import resolve_paths
 from flawline.prompts import method_class, method_options
-from flawline.prompts.prompt_set import save_prompt_set
+from flawline.prompts.shared.prompt_set import save_prompt_set
 from flawline.settings import load_settings
 from flawline.track import registry
 from flawline.track.store import open_store
@@ -49,9 +49,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A plant whose champion calls everything anomalous, and which knows no labelled image: all is unexplained."""
     import subprocess
 
-    import small_line
     import spots
     from ruamel.yaml import YAML
+
+    import small_line
 
     workspace = spots.make_plant(tmp_path_factory.mktemp("watched") / "wörk space")
     raw = spots.settings_of(workspace, reference=[], source="incoming", distance=0.2).model_dump()

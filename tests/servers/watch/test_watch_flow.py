@@ -12,7 +12,7 @@ import pytest
 import spots
 from running import PrefectServer, clean_environment, wait_for
 
-from flawline.track.events import NEW_TYPE
+from flawline.new_types.events import NEW_TYPE
 from flawline.watch.state import State
 from flawline.workspace import Workspace
 

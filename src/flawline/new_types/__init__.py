@@ -1,0 +1,1 @@
+"""New defect types: looked for in data/, and announced as events that a retraining answers."""

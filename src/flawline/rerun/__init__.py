@@ -1,0 +1,1 @@
+"""A recorded retraining made again beside the workspace, and compared byte for byte."""
