@@ -8,6 +8,11 @@ def main() -> None:
     """Entry point of the console script: runs the command line and exits with its code."""
     import sys
 
-    from flawline.cli.app import run
+    from flawline.line.warm import ask
 
-    sys.exit(run(sys.argv[1:]))
+    code = ask(sys.argv[1:])
+    if code is None:
+        from flawline.cli.app import run
+
+        code = run(sys.argv[1:])
+    sys.exit(code)
