@@ -9,6 +9,7 @@ import psutil
 import pytest
 from running import Service, wait_for
 
+from aftermath import assert_sound_and_repeatable
 from conftest import Line  # type: ignore[import-not-found]
 from flawline.files import sha256_file
 from flawline.line.recover import session
@@ -52,6 +53,7 @@ def test_the_next_worker_tells_the_server_and_runs_it_again_to_the_same_bytes(
         assert sha256_file(here.root / name) == sha256_file(undisturbed / name), name
     assert here.logged() == 7 and len(here.versions()) == 1
     assert list((here.workspace.state / "runs").glob("*")) == []
+    assert_sound_and_repeatable(here.root)
 
 
 def test_of_the_runs_that_were_missed_one_is_caught_up_with(line: Callable[..., Line]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from running import MlflowServer
 
 import flows.retrain as retraining
+from aftermath import assert_sound, assert_sound_and_repeatable
 from conftest import Line, restore  # type: ignore[import-not-found]
 from flawline.errors import FlawlineError
 from flawline.track import log as tracking
@@ -62,6 +63,7 @@ def test_the_result_is_logged_once_when_the_server_is_back(
         again = retraining.main(here.root)
     assert outcome.logged and outcome.judgement.verdict == "promote"
     assert not again.logged and again.run_id == outcome.run_id and here.logged() == 7
+    assert_sound_and_repeatable(here.root)
 
 
 def test_a_server_that_dies_while_it_is_logged_to_and_comes_back(
@@ -83,3 +85,4 @@ def test_a_server_that_dies_while_it_is_logged_to_and_comes_back(
         outcome = retraining.main(here.root)
     assert len(calls) == 9, "three before, and all six after"
     assert outcome.logged and here.logged() == 7 and here.decisions() == ["0001-promote.json"]
+    assert_sound(here.root)

@@ -12,6 +12,7 @@ import data_line
 import pytest
 from running import PrefectServer, Service, wait_for
 
+from aftermath import assert_sound_and_repeatable
 from conftest import Line, restore  # type: ignore[import-not-found]
 from flawline.files import sha256_file
 from flawline.new_types import events
@@ -73,6 +74,7 @@ def test_a_restart_in_the_middle_of_a_run(
     assert here.logged() == 7 and here.decisions() == ["0001-promote.json"]
     after = here.start()
     assert here.ended(after).name == "Completed" and here.logged() == 7, "its place is free again"
+    assert_sound_and_repeatable(here.root)
 
 
 @pytest.fixture(scope="session")
@@ -134,3 +136,4 @@ def test_a_clock_that_was_set_changes_nothing_in_what_runs(
     again = here.start(off=timedelta(seconds=years * YEAR))
     assert here.ended(again).name == "Completed" and sha256_file(here.workspace.metrics) == results
     assert here.logged() == 14, "two results, each logged once"
+    assert_sound_and_repeatable(here.root)

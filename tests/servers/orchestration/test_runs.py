@@ -8,6 +8,7 @@ import pytest
 from running import PrefectServer, Service, wait_for
 
 import small_line
+from aftermath import assert_sound_and_repeatable
 from conftest import Line, restore  # type: ignore[import-not-found]
 from flawline.files import sha256_file
 from flawline.line.recover import session
@@ -38,6 +39,7 @@ def test_two_retrainings_at_once_wait_for_each_other_and_double_nothing(
     assert here.logged() == 7 and len(here.versions()) == 1 and here.decisions() == ["0001-promote.json"]
     metrics = here.workspace.metrics
     assert sha256_file(metrics) == sha256_file(undisturbed / "results/metrics.csv")
+    assert_sound_and_repeatable(here.root)
 
 
 def test_a_run_waits_for_a_retraining_that_somebody_runs_by_hand(

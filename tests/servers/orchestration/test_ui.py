@@ -12,6 +12,7 @@ import psutil
 import pytest
 from running import Service, clean_environment, free_port, wait_for
 
+from aftermath import assert_sound_and_repeatable
 from conftest import Line  # type: ignore[import-not-found]
 from flawline.files import read_parquet
 from flawline.new_types import events
@@ -98,6 +99,7 @@ def test_the_same_event_delivered_again_and_again_starts_nothing_new(ui: tuple[L
     assert [run.state.name for run in here.runs()] == ["Completed", "NothingNew", "NothingNew"]
     assert "an earlier retraining has scratch in boards" in here.runs()[2].state.message
     assert (here.logged(), here.decisions(), (here.root / "dvc.lock").read_bytes()) == before
+    assert_sound_and_repeatable(here.root)
 
 
 def test_a_second_one_in_the_same_workspace_is_told_of_the_first(ui: tuple[Line, Service]) -> None:

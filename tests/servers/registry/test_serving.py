@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from running import MlflowServer
 
+from aftermath import assert_sound
 from flawline.detector import Detector
 from flawline.files import sha256_folder
 from flawline.gate import decisions
@@ -23,6 +24,7 @@ from flawline.workspace import Workspace
 
 Plant = Callable[[str], tuple[Workspace, Settings]]
 pytestmark = pytest.mark.slow
+LACKS = ("dvc", "data", "backbone")  # it only serves: no line, no data, random weights
 
 
 def _conftest() -> ModuleType:
@@ -116,6 +118,7 @@ def test_score_follows_the_alias_and_keeps_the_last_good_champion(
     shutil.rmtree(whole)
     told, errors = score(serving, mlflow_server.uri, picture)
     assert told != pytest.approx(last, abs=1e-6) and "warning" not in errors, "mended, it serves"
+    assert_sound(serving.root, besides=LACKS)
 
 
 def test_a_machine_that_never_served_refuses_a_damaged_champion(

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_line
 
+import small_line
+from aftermath import assert_sound_and_repeatable
 from flawline.errors import FlawlineError
 from flawline.settings import load_settings
 from flawline.track.store import embedded_uri
@@ -110,6 +111,7 @@ def test_away_while_a_retraining_pulls_then_back_then_rerun_from_a_clone(
     outcome = main(line)
     assert outcome.judgement.verdict == "promote"
     assert {p.name: p.read_bytes() for p in (line / "data").iterdir()} == IMAGES
+    assert_sound_and_repeatable(line)
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", embedded_uri(Workspace(line)))
     git(tmp_path, "clone", "-q", str(line), "clone")
