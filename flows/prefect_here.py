@@ -59,7 +59,7 @@ def prefect_here(workspace: Workspace, meanwhile: Callable[[], object] = lambda:
 
 @contextmanager
 def _waking() -> Iterator[None]:
-    """Start Prefect's API beside what is done inside; wait for it at the end."""
+    """Start Prefect's API beside what is done inside, and wait for it at the end; not where that raises."""
     from prefect.client.orchestration import get_client
 
     def wake() -> None:
@@ -70,7 +70,5 @@ def _waking() -> Iterator[None]:
     # Prefect's settings are of the context, and a thread has one of its own.
     thread = threading.Thread(target=contextvars.copy_context().run, args=(wake,), daemon=True)
     thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
+    yield
+    thread.join()

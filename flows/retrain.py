@@ -5,6 +5,7 @@
 Which stages there are, which needs which, and whether they have to run is DVC's knowledge alone.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from prefect import flow, task
@@ -176,18 +177,27 @@ def _before_the_flow(workspace: Workspace, settings: Settings) -> None:
         say(f"warning: {error}; the stages run meanwhile")
 
 
-def main(workspace_root: Path, force: bool = False) -> Outcome:
+def main(
+    workspace_root: Path, force: bool = False, meanwhile: Callable[[], object] = lambda: None
+) -> Outcome:
     """Run the flow here and print its summary; on the server of PREFECT_API_URL, else on an API of its own.
+
+    Args:
+        workspace_root: the workspace.
+        force: run every stage, also those that are up to date.
+        meanwhile: done while Prefect's API starts; what it raises is raised before anything is fetched or run.
 
     Raises:
         FlawlineError: bad input, or the Prefect server cannot be reached.
     """
     workspace = Workspace.find(workspace_root)
     settings = load_settings(workspace.params)
-    with (
-        session(workspace) as cleared,
-        prefect_here(workspace, meanwhile=lambda: _before_the_flow(workspace, settings)),
-    ):
+
+    def prepare() -> None:
+        meanwhile()
+        _before_the_flow(workspace, settings)
+
+    with session(workspace) as cleared, prefect_here(workspace, prepare):
         for what in cleared:
             say(what)
         outcome = retrain(str(workspace.root), force)

@@ -105,7 +105,12 @@ def flow(at: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, boo
     (at.root / "flows" / "retrain.py").write_text("", encoding="utf-8")
     calls: list[tuple[Path, bool]] = []
     package, module = ModuleType("flows"), ModuleType("flows.retrain")
-    module.main = lambda root, force: calls.append((root, force))  # type: ignore[attr-defined]
+
+    def main(root: Path, force: bool, meanwhile: Callable[[], None]) -> None:
+        meanwhile()
+        calls.append((root, force))
+
+    module.main = main  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "flows", package)
     monkeypatch.setitem(sys.modules, "flows.retrain", module)
     return calls
@@ -142,6 +147,17 @@ def test_retrain_names_an_unknown_method_before_anything_runs(
     error = one_error()
     assert "methods.humanfree" in error and "human_free?" in error
     assert flow == []
+
+
+def test_retrain_refuses_a_wrong_option_before_anything_runs(
+    at: Workspace, flow: list, one_error: Callable[[], str]
+) -> None:
+    text = at.params.read_text(encoding="utf-8")
+    assert "change: {abnormal_prompts: 1}" in text
+    at.params.write_text(text.replace("{abnormal_prompts: 1}", "{abnormal_prompts: 0}"), encoding="utf-8")
+    assert run(["retrain"]) == 2
+    error = one_error()
+    assert "faprompt" in error and "abnormal_prompts" in error and flow == []
 
 
 def test_retrain_without_flows(at: Workspace, one_error: Callable[[], str]) -> None:

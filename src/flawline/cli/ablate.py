@@ -38,7 +38,8 @@ def ablate(
     Starts from the features that the last retraining left. Writes results/ablations/METHOD.md and METHOD.csv
     and logs a run a variant and seed; no variant is ever promoted.
     """
-    from flawline.cli.retrain import refuse_wrong_methods
+    from flawline.cli.retrain import refuse_unknown_methods
+    from flawline.prompts import validate_methods
 
     workspace, settings = here()
     chosen = (
@@ -48,7 +49,8 @@ def ablate(
         _list(settings)
         return
     numbers = _seeds(seeds)
-    refuse_wrong_methods(settings)
+    refuse_unknown_methods(settings)
+    validate_methods(settings)
     if not (workspace.root / "flows" / "ablate.py").is_file():
         raise FlawlineError(f"{workspace.root} has no flows/ablate.py", "run inside a flawline checkout")
     os.chdir(workspace.root)

@@ -37,23 +37,23 @@ def retrain(
 
         set_params(workspace.params, assignments)
     _, settings = here()
-    refuse_wrong_methods(settings)
+    refuse_unknown_methods(settings)
     if not (workspace.root / "flows" / "retrain.py").is_file():
         raise FlawlineError(f"{workspace.root} has no flows/retrain.py", "run inside a flawline checkout")
     os.chdir(workspace.root)
     sys.path.insert(0, str(workspace.root))
+    from flawline.prompts import validate_methods
     from flows.retrain import main
 
-    main(workspace.root, force)
+    main(workspace.root, force, meanwhile=lambda: validate_methods(settings))
 
 
-def refuse_wrong_methods(settings: "Settings") -> None:
-    """Check all methods and variants now, and not when the tuning starts."""
-    from flawline.prompts import method_class, method_names, validate_methods
+def refuse_unknown_methods(settings: "Settings") -> None:
+    """At once; their options, which need torch, may be checked beside other work."""
+    from flawline.prompts import method_class, method_names
 
     for name in sorted({*settings.methods} - {*method_names()}):
-        method_class(name)  # raises, and suggests the nearest name, before anything heavy is imported
-    validate_methods(settings)
+        method_class(name)  # raises, and suggests the nearest name
 
 
 def report() -> None:
