@@ -88,6 +88,12 @@ def test_a_refusal_comes_back_as_it_is(warm: Warm, tmp_path: Path) -> None:
     assert err.startswith("error: ") and str(tmp_path) in err and err.count("\n") == 1
 
 
+def test_a_command_line_without_a_stage_is_answered_as_ever(warm: Warm) -> None:
+    asker = warm.begin("stage")
+    assert "Usage" in asker.communicate(timeout=SECONDS)[0]
+    assert warm.begin("stage", "manifest").wait(SECONDS) == 0
+
+
 def test_one_stage_leaves_nothing_to_the_next(warm: Warm) -> None:
     for _ in range(2):
         asker = warm.begin("stage", "manifest", FLAWLINE_TEST="seen")

@@ -58,10 +58,8 @@ def main() -> None:
             listener.listen()
             print(folder / "stages", flush=True)
             while listener.fileno() in _first(listener.fileno(), _STDIN):
-                with (
-                    listener.accept()[0] as connection,
-                    suppress(OSError),
-                ):  # an asker that ended while it asked
+                # An asker may end while it asks.
+                with listener.accept()[0] as connection, suppress(OSError):
                     _serve(connection, listener)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -70,7 +68,7 @@ def main() -> None:
 def _serve(connection: socket.socket, listener: socket.socket) -> None:
     size, streams, _, _ = socket.recv_fds(connection, LENGTH, 3)
     request: dict[str, Any] = json.loads(_exactly(connection, int.from_bytes(size, "big")))
-    for module in _NEEDS.get(request["arguments"][1], ()):
+    for module in _NEEDS.get("".join(request["arguments"][1:2]), ()):
         with suppress(Exception):  # the stage meets the same, and tells it
             importlib.import_module(module)
     gc.collect()
