@@ -19,7 +19,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo full install test test-servers bench lint format ui clean
+.PHONY: help demo full install test test-servers bench bench-plots lint format ui clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,13 @@ test-servers: $(INSTALLED)  ## the tests that drive real servers: Prefect, MLflo
 bench: $(INSTALLED)  ## what is fast and what it costs: ratios into benchmarks/results.json (an hour, on a quiet machine)
 	@for name in streaming_metrics evaluate_memory manifest_20000 scoring cached_tuning orchestration workers; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+
+bench-plots: $(INSTALLED)  ## cost against size: measures (an hour, on a quiet machine), then draws docs/images/bench
+	@for name in streaming_metrics evaluate_memory cached_tuning scoring; do \
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name sizes; done
+	@for name in orchestration workers; do \
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name --sizes; done
+	@$(BIN)/python -m benchmarks.plots
 
 lint: $(INSTALLED)  ## ruff and mypy
 	@$(BIN)/ruff check .

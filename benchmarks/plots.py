@@ -1,6 +1,6 @@
 """Plots of cost against size for docs/performance.md, from what the benchmarks kept in benchmarks/results.json.
 
-    make bench-plots       # measures the sizes (half an hour on a quiet machine), then draws
+    make bench-plots       # measures the sizes (an hour on a quiet machine), then draws
     python -m benchmarks.plots
 
 Each plot has one line a side of the comparison; both axes are logarithmic where the sizes are, so that a straight line
