@@ -14,7 +14,7 @@ SECONDS = 300
 def assert_sound(root: Path, besides: Collection[str] = ()) -> None:
     """`flawline doctor` finds nothing broken, apart from what the test's own workspace lacks (`besides`)."""
     broken = [item for item in examine(root) if item.broken and item.what not in besides]
-    assert broken == []
+    assert not broken, broken
 
 
 def assert_sound_and_repeatable(root: Path, besides: Collection[str] = ()) -> None:
