@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,18 @@ def test_a_type_that_came_without_masks_stops_nothing(
         "boards/tile/test/chip/0.png: has no mask in ground_truth/chip/",
         "fabrics/felt/test/burn/0.png: has no mask in ground_truth/burn/",
     )
+
+
+def test_types_without_masks_in_several_data_sets_stop_nothing(
+    tmp_path: Path, check: Callable[..., Checked], make_settings: Callable[..., Settings]
+) -> None:
+    category(tmp_path / "castings" / "gear")
+    for name in ("boards", "fabrics", "panels"):
+        folder = category(tmp_path / name / "one", ("scratch", "burn"))
+        shutil.rmtree(folder / "ground_truth" / "burn")
+    checked = check(tmp_path, make_settings(["castings"], ["boards", "fabrics", "panels"]))
+    assert checked.summary.ok and checked.finding("masks_present").ok
+    assert len(checked.finding("masks_of_types").offenders) == 3
 
 
 def spoiled(manifest: pd.DataFrame, column: str, value: Any) -> pd.DataFrame:

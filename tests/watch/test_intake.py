@@ -64,6 +64,11 @@ def everything(workspace: Workspace) -> dict[str, bytes]:
     }
 
 
+def test_a_category_may_be_named_as_it_is_listed(plant: Workspace, add: Callable, burns: Path) -> None:
+    assert add("burn", burns, category="plates/gear").files
+    assert len(list((plant.data / "plates" / "gear" / "test" / "burn").iterdir())) == 6
+
+
 def test_a_type_is_taken_in_with_words_counts_and_version(
     plant: Workspace, add: Callable, burns: Path, real_checks: None
 ) -> None:
@@ -144,6 +149,8 @@ def test_what_cannot_be_taken_in_is_named_and_nothing_changes(
         add("burn", burns, category="nut")
     with pytest.raises(FlawlineError, match="no category"):
         add("burn", burns, category="../gear")
+    with pytest.raises(FlawlineError, match="no category 'gear' in other"):
+        add("burn", burns, category="other/gear")
     with pytest.raises(FlawlineError, match="--words are empty"):
         add("burn", burns, words=" ")
     assert everything(plant) == before

@@ -11,7 +11,7 @@ Row = dict[Any, Any]
 
 @dataclass(frozen=True)
 class Rule:
-    """One expectation on one table: `images` (the manifest), `categories` or `datasets`."""
+    """One expectation on one table: `images` (the manifest), `masked`, `categories` or `datasets`."""
 
     name: str
     severity: Severity

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flawline.checks.summary import Finding, Summary
-from flawline.checks.tables import category_table, dataset_table
+from flawline.checks.tables import category_table, dataset_table, images_with_masks
 from flawline.data.manifest import COLUMNS, count_images
 from flawline.data.vocabulary import Vocabulary
 from flawline.files import atomic_folder
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from flawline.checks.rules import Rule
 
-_KEYS = {"images": "image", "categories": "key", "datasets": "key"}
+_KEYS = {"images": "image", "masked": "image", "categories": "key", "datasets": "key"}
 
 
 def run_checks(
@@ -40,6 +40,7 @@ def run_checks(
     sound = list(manifest.columns) == list(COLUMNS)
     tables = {"images": manifest}
     if sound:
+        tables["masked"] = images_with_masks(manifest)
         tables["categories"] = category_table(manifest, settings.data)
         tables["datasets"] = dataset_table(manifest, settings.data)
     rules = make_rules(manifest, settings, vocabulary, data_root, sound)

@@ -1,4 +1,4 @@
-"""The tables that expectations are put on beside the manifest: one row a category, one row a data set."""
+"""The tables that expectations are put on beside the manifest: what must be masked, categories, data sets."""
 
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,16 @@ def types_with_masks(manifest: "pd.DataFrame") -> dict[str, list[str]]:
     """
     masked = manifest[manifest["mask"].notna()]
     return {str(name): sorted(set(part["defect"])) for name, part in masked.groupby("dataset", sort=True)}
+
+
+def images_with_masks(manifest: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows of the manifest that must have a mask: defective test images of types with masks.
+
+    A table of its own, because a condition on rows holds a limited number of pairs of data set and type.
+    """
+    kinds = [(name, kind) for name, kinds in types_with_masks(manifest).items() for kind in kinds]
+    masked = manifest.set_index(["dataset", "defect"]).index.isin(kinds)
+    return manifest[(manifest["label"] == 1) & (manifest["split"] == "test") & masked].reset_index(drop=True)
 
 
 def leaks(images: "pd.DataFrame", train_sets: list[str], test_sets: list[str]) -> "pd.Series":

@@ -68,6 +68,8 @@ def find_place(
         ) from None
     if name.casefold() == GOOD:
         raise FlawlineError(f"'{name}' is no defect type", "give the defect a name")
+    if not dataset and "/" in category:  # as categories are listed, here and in the report
+        dataset, _, category = category.partition("/")
     names = [dataset] if dataset else settings.data.all
     has = [
         one for one in names if _is_part(one) and _is_part(category) and _categories(workspace, one, category)
