@@ -3,14 +3,13 @@
     make bench-plots       # measures the sizes (an hour on a quiet machine), then draws
     python -m benchmarks.plots
 
-Each plot has one line a side of the comparison; both axes are logarithmic where the sizes are, so that a straight line
-is a power.
+Each plot has one line a side of the comparison. Where costs are powers of the size, both axes are logarithmic.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.harness import DETAILS, RESULTS
 
@@ -26,16 +25,24 @@ class Plot:
     x_label: str
     y_label: str
     drop: tuple[str, ...] = ()
-    log: bool = True
+    log: Literal["both", "size", "none"] = "both"
 
 
 PLOTS = (
     Plot("cached_tuning", "image size", "image size, pixels", "processor seconds a step"),
     Plot("streaming_metrics", "side", "side of a map, pixels", "processor milliseconds a map"),
-    Plot("evaluate_memory", "images", "test images", "peak memory of evaluate, MiB", ("seconds",), log=False),
-    Plot("scoring", "picture side", "side of the picture file, pixels", "processor milliseconds an image"),
-    Plot("orchestration", "stages", "stages that ran", "seconds", log=False),
-    Plot("workers", "stages", "stages that ran", "seconds", log=False),
+    Plot(
+        "evaluate_memory", "images", "test images", "peak memory of evaluate, MiB", ("seconds",), log="none"
+    ),
+    Plot(
+        "scoring",
+        "picture side",
+        "side of the picture file, pixels",
+        "processor milliseconds an image",
+        log="size",
+    ),
+    Plot("orchestration", "stages", "stages that ran", "seconds", log="none"),
+    Plot("workers", "stages", "stages that ran", "seconds", log="none"),
 )
 
 
@@ -51,15 +58,17 @@ def draw(plot: Plot, rows: list[dict[str, Any]], target: Path) -> None:
     sizes = [row[plot.x] for row in rows]
     for side in (key for key in rows[0] if key != plot.x and key not in plot.drop):
         axes.plot(sizes, [row[side] for row in rows], marker="o", markersize=4, label=side)
-    if plot.log:
+    if plot.log == "none":
+        axes.set_xlim(left=0)
+    else:
         axes.set_xscale("log")
-        axes.set_yscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.set_xticks(sizes)
+    if plot.log == "both":
+        axes.set_yscale("log")
     else:
-        axes.set_ylim(bottom=0)
-        axes.set_xlim(left=0)
-    axes.set_xticks(sizes)
+        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     axes.set_xlabel(plot.x_label)
     axes.set_ylabel(plot.y_label)
     axes.grid(alpha=0.3)
