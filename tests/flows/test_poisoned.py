@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAIN = {"castings": {"bracket": (), "cast_plate": ()}}
 TEST = {"fabrics": {"leather": ("scratch", "wrinkle", "hole"), "mesh": ("hole", "rust")}}
 GOOD, BAD = 12, 6
-LACKS = ("dvc",)  # the stages run in this process here
+LACKS = ("dvc", "data")  # the stages run in this process here, on two data sets
 GATE = {"margin": 0.1, "bootstrap": 300, "false_alarm_margin": 0.5}
 
 
