@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -108,6 +109,15 @@ def test_a_stage_ends_with_its_asker(warm: Warm) -> None:
     asker.kill()
     assert gone(stage)
     assert warm.begin("stage", "manifest").wait(SECONDS) == 0  # and the next one is served
+
+
+@pytest.mark.parametrize("said", [b"", b"abc", (99).to_bytes(8, "big") + b"{"])
+def test_an_asker_that_ends_while_it_asks_does_no_harm(warm: Warm, said: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as asker:
+        asker.connect(str(warm.address))
+        socket.send_fds(asker, [said], [0, 1, 2]) if said else None
+    assert warm.begin("stage", "manifest").wait(SECONDS) == 0
+    assert warm.process.poll() is None
 
 
 def test_a_killed_stage_looks_killed(warm: Warm) -> None:

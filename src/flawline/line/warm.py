@@ -35,7 +35,7 @@ def ask(arguments: list[str]) -> int | None:
         ).encode()
         socket.send_fds(connection, [len(request).to_bytes(LENGTH, "big")], [0, 1, 2])
         connection.sendall(request)
-        answer = connection.recv(LENGTH)
+        answer = connection.recv(LENGTH, socket.MSG_WAITALL)
     if not answer:
         print("error: the process that ran this stage ended before it", file=sys.stderr)
         return 1

@@ -66,8 +66,7 @@ def main() -> None:
 
 
 def _serve(connection: socket.socket, listener: socket.socket) -> None:
-    size, streams, _, _ = socket.recv_fds(connection, LENGTH, 3)
-    request: dict[str, Any] = json.loads(_exactly(connection, int.from_bytes(size, "big")))
+    request, streams = _heard(connection)
     for module in _NEEDS.get("".join(request["arguments"][1:2]), ()):
         with suppress(Exception):  # the stage meets the same, and tells it
             importlib.import_module(module)
@@ -91,6 +90,23 @@ def _serve(connection: socket.socket, listener: socket.socket) -> None:
         os.close(ended)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     connection.sendall(status.to_bytes(LENGTH, "big", signed=True))
+
+
+def _heard(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """The request and the asker's three streams.
+
+    Raises:
+        OSError: the asker ended before it had said all.
+    """
+    size, streams, _, _ = socket.recv_fds(connection, LENGTH, 3)
+    try:
+        if len(size) < LENGTH or len(streams) < 3:
+            raise ConnectionError("the asker is gone")
+        return json.loads(_exactly(connection, int.from_bytes(size, "big"))), streams
+    except BaseException:
+        for descriptor in streams:
+            os.close(descriptor)
+        raise
 
 
 def _first(*descriptors: int) -> list[int]:
