@@ -4,12 +4,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import small_line
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from prefect.states import exception_to_failed_state
 from requests import ConnectionError as NoConnection
 
+import small_line
 from flawline.errors import FlawlineError
 from flawline.settings import load_settings
 from flawline.workspace import Workspace

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-import small_line
 
+import small_line
 from flawline.files import sha256_folder
 from flawline.settings import Settings, load_settings
 from flawline.stages import evaluate as stage

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-import small_line
 
+import small_line
 from flawline.errors import FlawlineError
 from flawline.files import sha256_file
 from flows.retrain import main

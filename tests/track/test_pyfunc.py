@@ -125,7 +125,6 @@ def test_without_a_workspace_the_error_says_so(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.chdir(tmp_path)
     assert "FLAWLINE_WORKSPACE" not in os.environ
     import small_line
-
     from flawline.track.pyfunc_model import PromptSetModel
 
     folder = small_line.write_prompt_set(tmp_path / "p", "learned", 0, 0.9)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import rivals
-import small_line
 from running import MlflowServer, wait_for
 
+import small_line
 from flawline.settings import Settings
 from flawline.track import registry
 from flawline.track.store import open_store
