@@ -1,6 +1,7 @@
 """Stages in forks of a process that has their libraries loaded."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -118,6 +119,28 @@ def test_an_asker_that_ends_while_it_asks_does_no_harm(warm: Warm, said: bytes) 
         socket.send_fds(asker, [said], [0, 1, 2]) if said else None
     assert warm.begin("stage", "manifest").wait(SECONDS) == 0
     assert warm.process.poll() is None
+
+
+def test_edited_sources_are_loaded_anew(tmp_path: Path) -> None:
+    """Else DVC would note files that did not run."""
+    shutil.copytree(
+        ROOT / "src" / "flawline", tmp_path / "flawline", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    warm = Warm(tmp_path)
+    source = tmp_path / "flawline" / "line" / "warm.py"
+    try:
+        path = {"PYTHONPATH": str(tmp_path)}
+        before = warm.begin("stage", "manifest", **path)
+        assert "stage', 'manifest']" in before.communicate(timeout=SECONDS)[0]
+        source.write_text(
+            source.read_text(encoding="utf-8") + "\nprint('edited', __name__)\n", encoding="utf-8"
+        )
+        after = warm.begin("stage", "--help", **path)
+        lines = after.communicate(timeout=SECONDS)[0].splitlines()
+        assert lines.count("edited flawline.line.warm") == 2  # the asker loads it, and so does the stage
+        assert after.returncode == 0 and warm.process.poll() is None
+    finally:
+        warm.close()
 
 
 def test_a_killed_stage_looks_killed(warm: Warm) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 #: where the process listens; set by `flawline.line.dvc_loop` for the commands that DVC runs
@@ -26,17 +27,19 @@ def ask(arguments: list[str]) -> int | None:
     if not address or arguments[:1] != ["stage"]:
         return None
     with socket.socket(socket.AF_UNIX) as connection:
-        try:
-            connection.connect(address)
-        except OSError:  # it ended: this process is as good, only slower
-            return None
         request = json.dumps(
             {"arguments": arguments, "folder": str(Path.cwd()), "environment": dict(os.environ)}
         ).encode()
-        socket.send_fds(connection, [len(request).to_bytes(LENGTH, "big")], [0, 1, 2])
-        connection.sendall(request)
-        answer = connection.recv(LENGTH, socket.MSG_WAITALL)
-    if not answer:
+        try:
+            connection.connect(address)
+            socket.send_fds(connection, [len(request).to_bytes(LENGTH, "big")], [0, 1, 2])
+            connection.sendall(request)
+        except OSError:  # it ended, and no stage has begun: this process is as good, only slower
+            return None
+        answer = b""
+        with suppress(OSError):
+            answer = connection.recv(LENGTH, socket.MSG_WAITALL)
+    if len(answer) < LENGTH:
         print("error: the process that ran this stage ended before it", file=sys.stderr)
         return 1
     code = int.from_bytes(answer, "big", signed=True)

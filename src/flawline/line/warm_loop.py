@@ -3,7 +3,8 @@
 Loading torch, scikit-learn and the rest takes four to five seconds of processor time, as much as many a stage itself.
 It is done here once, and before the fork, for whichever stage first needs it. Nothing else passes from one stage to
 the next: a stage runs in a child with nothing but loaded modules in it, sees its own arguments, folder, environment and
-streams, and ends with the child.
+streams, and ends with the child. Where a file of flawline was edited since it was loaded, the child loads everything
+anew: DVC notes the files as they are when a stage runs, and those must be what ran.
 
 It serves one stage at a time, ends when its standard input does, and ends a stage whose asker is gone.
 """
@@ -44,12 +45,14 @@ _NEEDS = {
 }
 _END_SECONDS = 10
 _STDIN = 0
+_seen: dict[str, tuple[int, int, int] | None] = {}
 
 
 def main() -> None:
     """Say on standard output where it listens; then serve until standard input ends."""
     from flawline.cli.app import run  # noqa: F401  typer, before the first fork
 
+    _edited()  # remembers what was loaded
     folder = Path(tempfile.mkdtemp(prefix="flawline-"))  # short: the address of a socket may have 107 letters
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
@@ -70,6 +73,7 @@ def _serve(connection: socket.socket, listener: socket.socket) -> None:
     for module in _NEEDS.get("".join(request["arguments"][1:2]), ()):
         with suppress(Exception):  # the stage meets the same, and tells it
             importlib.import_module(module)
+    edited = _edited()
     gc.collect()
     gc.freeze()  # or the child's first collection would copy all that is shared
     ended, lives = os.pipe()
@@ -77,7 +81,9 @@ def _serve(connection: socket.socket, listener: socket.socket) -> None:
     if not pid:
         for descriptor in (ended, connection.detach(), listener.detach()):
             os.close(descriptor)
-        _become(request, streams)
+        if edited:
+            os.set_inheritable(lives, True)
+        _become(request, streams, anew=edited)
     for descriptor in (lives, *streams):
         os.close(descriptor)
     try:
@@ -109,6 +115,25 @@ def _heard(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
         raise
 
 
+def _edited() -> bool:
+    """Whether a file of flawline that is loaded here is another one now than when it was seen first."""
+    loaded = [
+        file
+        for name, module in [*sys.modules.items()]
+        if name.partition(".")[0] == "flawline"
+        if (file := getattr(module, "__file__", None))
+    ]
+    return any(_seen.setdefault(file, _stamp(file)) != _stamp(file) for file in loaded)
+
+
+def _stamp(file: str) -> tuple[int, int, int] | None:
+    try:
+        state = Path(file).stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns, state.st_ino
+
+
 def _first(*descriptors: int) -> list[int]:
     """Which of them can be read, once one can: closed at the other end counts."""
     return select.select(descriptors, [], [])[0]
@@ -130,8 +155,8 @@ def _end(pid: int, ended: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _become(request: dict[str, Any], streams: list[int]) -> NoReturn:
-    """Be the command in this child, to its end."""
+def _become(request: dict[str, Any], streams: list[int], anew: bool) -> NoReturn:
+    """Be the command in this child, to its end; `anew`: as a program that loads its own modules."""
     code = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -141,6 +166,8 @@ def _become(request: dict[str, Any], streams: list[int]) -> NoReturn:
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update({k: v for k, v in request["environment"].items() if k != ADDRESS})
+        if anew:
+            os.execv(sys.executable, [sys.executable, "-P", "-m", "flawline", *request["arguments"]])
         sys.argv = ["flawline", *request["arguments"]]
         from flawline.cli.app import run
 
