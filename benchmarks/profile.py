@@ -83,6 +83,7 @@ def phases_of(method_name: str, backbone: Any, steps: int) -> dict[str, float]:
     """Processor seconds a step of each phase."""
     import torch
 
+    from flawline.clip.prompt_tree import PromptTree
     from flawline.tune import loop
 
     phases = Phases()
@@ -96,6 +97,7 @@ def phases_of(method_name: str, backbone: Any, steps: int) -> dict[str, float]:
         (torch.optim.Adam, "step", "optimiser"),
     ]
     places += [(module, name, "text") for name in ("encode_prompts", "encode_deep") if hasattr(module, name)]
+    places.append((PromptTree, "encode", "text"))
     if hasattr(module, "shared_losses"):
         places.append((module, "shared_losses", "losses"))
     step = make_step(method_name, backbone)

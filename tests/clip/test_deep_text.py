@@ -13,7 +13,6 @@ from flawline.clip.text_path import PromptTemplate, embed, encode_prompts, fill
 from flawline.errors import FlawlineError
 
 SHAPES = ["tok", "layerscale", "quickgelu", "own-text"]
-SHARED = 6  # the start token and five learned ones
 
 
 def tokens(backbone: Backbone, depth: int = 3, length: int = 2, spread: float = 1.0) -> list[Tensor]:
@@ -22,7 +21,7 @@ def tokens(backbone: Backbone, depth: int = 3, length: int = 2, spread: float = 
 
 
 def prompts(backbone: Backbone, count: int = 4) -> tuple[Tensor, Tensor]:
-    """Embeddings [count, T, W] over the whole context that begin alike and differ after SHARED places; their ends."""
+    """Embeddings [count, T, W] over the whole context that begin alike and differ at two places; their ends."""
     template = PromptTemplate.context(7, "damaged object.").tokenize(backbone)
     generator = torch.Generator().manual_seed(1)
     common = torch.randn(1, 5, backbone.text_width, generator=generator).expand(count, -1, -1)
@@ -50,9 +49,8 @@ def slow(backbone: Backbone, embeddings: Tensor, eot: Tensor, deep: list[Tensor]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("shared", [0, SHARED])
 def test_equals_the_slow_reference_and_its_gradients(
-    backbone_of: Callable[..., Backbone], shape: str, shared: int
+    backbone_of: Callable[..., Backbone], shape: str
 ) -> None:
     backbone = backbone_of(shape)
     results = []
@@ -63,8 +61,7 @@ def test_equals_the_slow_reference_and_its_gradients(
         common = embeddings[0, 1:6].clone().requires_grad_()
         whole = embeddings.clone()
         whole[:, 6:8], whole[:, 1:6] = learned, common
-        extra = {"shared": shared} if encode is encode_deep else {}
-        features = encode(backbone, whole, eot, deep, **extra)
+        features = encode(backbone, whole, eot, deep)
         wave = torch.linspace(-1, 1, features.numel()).sin().reshape(features.shape)
         (F.normalize(features, dim=-1) * wave).sum().backward()
         results.append([features.detach(), learned.grad, common.grad, *(token.grad for token in deep)])
@@ -75,7 +72,7 @@ def test_equals_the_slow_reference_and_its_gradients(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_common_places_computed_once_change_nothing(backbone_of: Callable[..., Backbone], shape: str) -> None:
+def test_places_left_out_change_nothing(backbone_of: Callable[..., Backbone], shape: str) -> None:
     """Prompts of two lengths, together, alone and at full length: equal to 1e-6 of the largest value."""
     backbone = backbone_of(shape)
     deep = [token.detach() for token in tokens(backbone)]
@@ -85,11 +82,7 @@ def test_common_places_computed_once_change_nothing(backbone_of: Callable[..., B
     alone = torch.cat(
         [encode_deep(backbone, embeddings[k : k + 1], ends[k : k + 1], deep) for k in range(len(ends))]
     )
-    for have in (
-        encode_deep(backbone, embeddings, ends, deep, shared=SHARED),
-        encode_deep(backbone, embeddings, ends, deep),
-        alone,
-    ):
+    for have in (encode_deep(backbone, embeddings, ends, deep), alone):
         assert float((have - want).abs().max() / want.abs().max()) < 1e-6
 
 
@@ -101,7 +94,6 @@ def test_without_deep_tokens_it_is_the_plain_encoder(
     embeddings, eot = prompts(backbone)
     want = encode_prompts(backbone, embeddings, eot)
     assert torch.allclose(encode_deep(backbone, embeddings, eot, []), want, atol=1e-6)
-    assert torch.allclose(encode_deep(backbone, embeddings, eot, [], shared=SHARED), want, atol=1e-5)
     assert (encode_deep(backbone, embeddings, eot, tokens(backbone)) - want).abs().max() > 1e-3
 
 
@@ -182,20 +174,10 @@ def test_encoding_changes_nothing(backbone_of: Callable[..., Backbone]) -> None:
     kept = [token.detach().clone() for token in deep]
     embeddings, eot = prompts(backbone)
     copy = embeddings.clone()
-    encode_deep(backbone, embeddings, eot, deep, shared=SHARED)
+    encode_deep(backbone, embeddings, eot, deep)
     assert torch.equal(copy, embeddings)
     assert all(torch.equal(a, b) for a, b in zip(kept, deep, strict=True))
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
-
-
-def test_deep_tokens_that_pass_the_shared_places_are_still_exact(
-    backbone_of: Callable[..., Backbone],
-) -> None:
-    backbone = backbone_of("tok")
-    embeddings, eot = prompts(backbone)
-    deep = tokens(backbone, length=SHARED)
-    got = encode_deep(backbone, embeddings, eot, deep, shared=SHARED)
-    assert torch.allclose(got, slow(backbone, embeddings, eot, deep), atol=1e-5)
 
 
 def test_deep_tokens_on_the_end_token_are_refused(tiny: Backbone) -> None:

@@ -1,6 +1,8 @@
 """FAPrompt: what must hold for any configuration."""
 
+from contextlib import nullcontext
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -9,10 +11,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from flawline.clip.backbone import Backbone
+from flawline.clip.prompt_tree import PromptTree
 from flawline.errors import FlawlineError
-from flawline.prompts.faprompt import FAPrompt, FAPromptOptions, orthogonality
+from flawline.prompts.faprompt import FAPrompt, FAPromptOptions
 from flawline.prompts.shared.batches import Batch, Inputs
 from flawline.tune.loop import TuningData, tune
+from flawline.tune.losses import orthogonality
 
 
 def method_of(backbone: Backbone, seed: int = 0, **options: object) -> FAPrompt:
@@ -99,9 +103,7 @@ def test_prior_is_each_images_own_and_moves_abnormal_prompts_only(tiny: Backbone
     assert torch.equal(prediction.text[:, 0], prediction.specific_text[:, 0])
     assert (prediction.specific_text[0, 1] - prediction.specific_text[1, 1]).abs().max() > 1e-6
     for k in range(8):
-        alone = method.two_passes(
-            batch.inputs.rows(torch.tensor([k])), "object", method.text_features("object")
-        )
+        alone = method.two_passes(batch.inputs.rows(torch.tensor([k])), method.prompts("object"))
         assert torch.allclose(alone[1].text[0], prediction.specific_text[k], atol=1e-5)
 
 
@@ -155,10 +157,10 @@ def test_prompt_set_has_the_backbones_sizes(tiny: Backbone) -> None:
 
 def test_gradients_reach_the_normal_tokens_through_the_abnormal_prompts(tiny: Backbone, batch: Batch) -> None:
     method = method_of(tiny)
-    method.abnormal_features("object").square().sum().backward()
+    method.prompts("object").abnormal.square().sum().backward()
     assert float(method.contexts["good"].grad.abs().sum()) > 0
     method.zero_grad()
-    method.normal_features("object").square().sum().backward()
+    method.prompts("object").normal.square().sum().backward()
     assert (
         method.contexts["defective"].grad is None or float(method.contexts["defective"].grad.abs().sum()) == 0
     )
@@ -168,22 +170,21 @@ def test_gradients_reach_the_normal_tokens_through_the_abnormal_prompts(tiny: Ba
     assert all(parameter.grad is None for parameter in tiny.parameters())
 
 
-def test_shared_places_computed_once_equal_all_prompts_computed_apart(tiny: Backbone, batch: Batch) -> None:
+def test_one_trunk_for_all_prompts_equals_all_prompts_encoded_whole(tiny: Backbone, batch: Batch) -> None:
     method = method_of(tiny)
-    apart = method._encode
-
-    def never_shared(tokens: object, learned: Tensor, shared: int = 0) -> Tensor:
-        return apart(tokens, learned)  # type: ignore[arg-type]
-
     results = []
-    for encode in (method._encode, never_shared):
-        method._encode = encode  # type: ignore[method-assign]
-        method.zero_grad()
-        loss = method.predict(batch).specific[..., 1].square().sum()
-        loss.backward()
+    for whole in (False, True):
+        with patch.object(PromptTree, "encode", encoded_whole) if whole else nullcontext():
+            method.zero_grad()
+            loss = method.predict(batch).specific[..., 1].square().sum()
+            loss.backward()
         results.append([loss.detach(), *(parameter.grad.clone() for parameter in method.parameters())])
     for once, each in zip(*results, strict=True):
         assert torch.allclose(once, each, rtol=1e-4, atol=1e-5 * float(each.abs().max()))
+
+
+def encoded_whole(tree: PromptTree, *groups: Tensor) -> list[Tensor]:
+    return [tree._encode_whole(branches) for branches in groups]
 
 
 def test_orthogonality_starts_near_its_maximum(tiny: Backbone, batch: Batch) -> None:
@@ -212,7 +213,7 @@ def test_mixed_nouns_of_a_batch_equal_each_noun_alone(tiny: Backbone, batch: Bat
     assert together.abnormal.shape[:2] == (3, 10)
     for k, noun in enumerate(nouns):
         one = mixed.inputs.rows(torch.tensor([k]))
-        first, second, _ = method.two_passes(one, noun, method.text_features(noun))
+        first, second, _ = method.two_passes(one, method.prompts(noun))
         assert torch.allclose(together.patches[k], first.patches[0], atol=1e-5)
         assert torch.allclose(together.specific[k], second.patches[0], atol=1e-5)
         assert torch.allclose(together.image[k], second.image[0], atol=1e-5)

@@ -34,8 +34,9 @@ def test_pass_1_is_the_released_one(name: str) -> None:
     case, method = at_start(name)
     gold, inputs = case.gold, case.batch.inputs
     with torch.no_grad():
-        assert relative(method.normal_features("object"), gold["out.text_normal_raw"]) < 1e-4
-        assert relative(method.abnormal_features("object"), gold["out.text_abnormal_raw"]) < 1e-4
+        prompts = method.prompts("object")
+        assert relative(prompts.normal, gold["out.text_normal_raw"]) < 1e-4
+        assert relative(prompts.abnormal, gold["out.text_abnormal_raw"]) < 1e-4
         text = method.text_features("object")
         assert relative(text, gold["out.text_pass1"]) < 1e-4
         prediction = method.predict(case.batch)
@@ -60,7 +61,8 @@ def test_prior_and_pass_2_are_the_released_ones(name: str) -> None:
             assert not torch.equal(chosen, gold["out.topk_index"])
         prior = method.prior_of(patches, text)
         assert relative(prior, gold["out.prior_omega"]) < 1e-4
-        assert relative(method.abnormal_features("object", prior), gold["out.text_abnormal_raw_pass2"]) < 1e-4
+        own = method.own_abnormal(method.prompts("object"), prior)
+        assert relative(own, gold["out.text_abnormal_raw_pass2"]) < 1e-4
         prediction = method.predict(case.batch)
     assert relative(prediction.specific_text, gold["out.text_pass2"]) < 1e-4
     assert relative(prediction.specific[:, 0], gold["out.patch_prob_pass2"]) < 1e-4

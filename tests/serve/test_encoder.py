@@ -5,6 +5,7 @@ from typing import ClassVar
 import pytest
 import torch
 
+from flawline.clip import products
 from flawline.clip.backbone import Backbone, load_backbone
 from flawline.clip.image_path import encode_image
 from flawline.prompts import method_class, method_options
@@ -52,6 +53,18 @@ def test_bfloat16_comes_back_as_float32(method: PromptMethod, pixels: torch.Tens
     assert (read.patches - wanted.patches).abs().max() < 0.05
 
 
+@pytest.mark.skipif(not products.has_onednn(), reason="a torch without oneDNN")
+def test_the_other_library_agrees(
+    method: PromptMethod, pixels: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "_WORTH_IT", 1)
+    read = Encoder(method, PATHS, 8, Plan(onednn=True))(pixels)
+    for role, wanted in encode_image(method.backbone, pixels, PATHS).items():
+        assert torch.allclose(read[role].cls, wanted.cls, atol=1e-5)
+        assert torch.allclose(read[role].patches, wanted.patches, atol=1e-5)
+        assert not torch.equal(read[role].patches, wanted.patches)
+
+
 def test_compiled_batches_are_filled_up_and_cut(
     method: PromptMethod, pixels: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,7 +99,7 @@ def test_what_is_not_read_is_not_computed(
 
     blocks: list[int] = []
     for number, block in enumerate(method.backbone.visual.transformer.resblocks, 1):
-        block.mlp.register_forward_hook(lambda *_, number=number: blocks.append(number))
+        block.mlp.gelu.register_forward_hook(lambda *_, number=number: blocks.append(number))
     read = Encoder(Unread, PATHS, 8)(pixels)["main"]  # type: ignore[arg-type]
     assert read.cls.shape == (3, 0) and read.patches.shape == (3, 0, 0, 0) and blocks == []
     Unread.reads_patches = True
@@ -99,3 +112,4 @@ def test_what_is_not_read_is_not_computed(
 
 def test_plans_have_names() -> None:
     assert PLAIN.name == "float32" and Plan("bfloat16", True, True).name == "bfloat16 narrow compiled"
+    assert Plan(narrow=True, onednn=True).name == "float32 narrow onednn"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flawline.clip.backbone import load_backbone
+from flawline.clip.products import has_onednn
 from flawline.detector import Detector
 from flawline.errors import FlawlineError
 from flawline.prompts import method_class, method_options
@@ -81,6 +82,8 @@ def test_a_plain_plan_that_fails_is_no_plan() -> None:
 def test_candidates_start_plain_and_compile_only_with_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     assert candidates(False)[0] == PLAIN and not any(plan.compiled for plan in candidates(False))
     assert sum(plan.compiled for plan in candidates(True)) == 2
+    assert any(plan.onednn for plan in candidates(False)) == has_onednn()
+    assert not any(plan.onednn and plan.compiled for plan in candidates(True))
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert not speed.has_compiler()
 
@@ -115,7 +118,7 @@ def test_a_fast_detector_agrees_measures_once_and_leaves_the_plain_one_alone(
         assert abs(one.score - other.score) <= TOLERANCE and abs(one.map - other.map).max() <= TOLERANCE
     path = tmp_path / ".flawline" / speed.FILE
     [entry] = json.loads(path.read_text("utf-8")).values()
-    assert set(entry["plans"]) == set(entry["tried"]) == {PLAIN.name, NARROW.name, HALF.name}
+    assert set(entry["plans"]) == set(entry["tried"]) == {plan.name for plan in candidates(False)}
     assert entry["of"]["batch"] == 2 and entry["of"]["backbone"] == detector.method.backbone.fingerprint
     before = path.read_bytes()
 

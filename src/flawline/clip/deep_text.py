@@ -9,14 +9,12 @@ their own, and so the gradients of every sequence before they are summed: `half`
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flawline.clip.backbone import Backbone
-from flawline.clip.text_path import PlainBlock, attend, finish, pass_through, project, read_at
+from flawline.clip.text_path import pass_through, project, read_at
 from flawline.errors import FlawlineError
 
 DEVIATION = 0.02  # of every learned token's start, in both methods' released code
@@ -39,21 +37,18 @@ def encode_deep(
     eot: Tensor,
     deep: Sequence[Tensor],
     half: bool = False,
-    shared: int = 0,
 ) -> Tensor:
     """Token embeddings → raw text features through overwritten layers, with gradients to both.
 
-    Only the places up to the last end token are computed: the causal mask hides the rest. For the same reason
-    places that are alike in all prompts are alike in every layer, and can be computed once.
+    Only the places up to the last end token are computed: the causal mask hides the rest. Prompts that begin alike
+    are encoded with flawline.clip.prompt_tree.
 
     Args:
         backbone: the frozen CLIP.
         embeddings: [P, T, W] without positions; T at most the context length.
         eot: int64 [P], position of each prompt's end token.
         deep: tokens [k, W] for text layer 2, 3, …; none is flawline.clip.text_path.encode_prompts.
-        half: round the deep tokens to float16 a sequence, as released code does; nothing is computed once then.
-        shared: how many first places are alike in all prompts. They are read from, and their gradients go to,
-            the first prompt; where deep tokens reach further, the prompts are computed apart.
+        half: round the deep tokens to float16 a sequence, as released code does.
 
     Returns:
         [P, D], not normalised.
@@ -71,57 +66,20 @@ def encode_deep(
     length = int(eot.max()) + 1
     x = embeddings[:, :length] + tower.positional_embedding[:length]
     mask = tower.attn_mask[:length, :length]
-    blocks = list(tower.transformer.resblocks)
-    ends = eot.to(x.device)
-    if not half and reach < shared <= int(eot.min()) and all(isinstance(b, PlainBlock) for b in blocks):
-        at_end = _tree(blocks, x, ends, mask, deep, shared)
-    else:
-        for layer, block in enumerate(blocks):
-            if 1 <= layer <= len(deep):
-                x = _overwrite(x, deep[layer - 1], half)
-            if layer < len(blocks) - 1:
-                x = pass_through(block, x, mask)
-        at_end = read_at(blocks[-1], x, ends, mask)
+    blocks = tower.transformer.resblocks
+    for layer, block in enumerate(blocks):
+        if 1 <= layer <= len(deep):
+            x = overwrite(x, deep[layer - 1], half)
+        if layer < len(blocks) - 1:
+            x = pass_through(block, x, mask)
+    at_end = read_at(blocks[-1], x, eot.to(x.device), mask)
     return project(tower.text_projection, tower.ln_final(at_end))
 
 
-def _overwrite(x: Tensor, tokens: Tensor, half: bool) -> Tensor:
+def overwrite(x: Tensor, tokens: Tensor, half: bool = False) -> Tensor:
     """Hidden states [P, T, W] with positions 1..k replaced by tokens [k, W]."""
     each = tokens.expand(len(x), *tokens.shape)
     if half:
         each = each.half()  # after expand: the gradient is rounded a sequence, then summed
     first, _, rest = x.split([1, len(tokens), x.shape[1] - 1 - len(tokens)], dim=1)
     return torch.cat([first, each.to(x.dtype), rest], dim=1)
-
-
-def _tree(
-    blocks: list[Any], x: Tensor, ends: Tensor, mask: Tensor, deep: Sequence[Tensor], shared: int
-) -> Tensor:
-    """Prompts [P, T, W] that begin alike, as a trunk of `shared` places with P branches; hidden states [P, W] at the
-    ends after the last block.
-
-    Trunk and branches stand in one table [shared + P·s, W]: what works on single tokens (norms, projections, MLP) runs
-    over it once, and the trunk's keys and values are computed once and looked at by every branch.
-    """
-    count, own = len(x), x.shape[1] - shared
-    table = torch.cat([x[0, :shared], x[:, shared:].flatten(0, 1)])
-    places = shared + torch.arange(count, device=x.device) * own + (ends - shared)
-    for layer, block in enumerate(blocks):
-        if 1 <= layer <= len(deep):
-            table = _overwrite(table[None], deep[layer - 1], half=False)[0]
-        weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
-        before, after = F.linear(block.ln_1(table), weight, bias).split([shared, count * own])
-        trunk = before[None].chunk(3, dim=-1)
-        query, *seen = after.unflatten(0, (count, own)).chunk(3, dim=-1)
-        keys, values = (
-            torch.cat([common.expand(count, -1, -1), each], dim=1)
-            for common, each in zip(trunk[1:], seen, strict=True)
-        )
-        if layer == len(blocks) - 1:
-            rows = torch.arange(count, device=x.device)
-            mixed = attend(block, query[rows, ends - shared][:, None], keys, values, mask[ends, None, None])
-            return finish(block, table[places], mixed[:, 0])
-        mixed = attend(block, query, keys, values, mask[shared:])
-        of_trunk = attend(block, trunk[0], trunk[1], trunk[2], mask[:shared, :shared])
-        table = finish(block, table, torch.cat([of_trunk[0], mixed.flatten(0, 1)]))
-    raise AssertionError("a text tower has blocks")

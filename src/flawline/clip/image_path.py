@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flawline.clip.backbone import Backbone
+from flawline.clip.products import frozen_linear, mlp
 from flawline.errors import FlawlineError
 from flawline.settings import ImagePath
 
@@ -47,7 +48,7 @@ class Step:
 
     def _output(self, x: Tensor, q: Tensor) -> Tensor:
         after = x + _attend(self.block, q, self.k, self.v)
-        added: Tensor = after + self.block.ls_2(self.block.mlp(self.block.ln_2(after)))
+        added: Tensor = after + self.block.ls_2(mlp(self.block, self.block.ln_2(after)))
         return added
 
 
@@ -244,7 +245,7 @@ def _split(block: Any, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values [B, H, L, W/H] of a block for its normalised input z [B, L, W]."""
     batch, length, width = z.shape
     attention = block.attn
-    qkv = F.linear(z, attention.in_proj_weight, attention.in_proj_bias)
+    qkv = frozen_linear(z, attention.in_proj_weight, attention.in_proj_bias)
     heads = attention.num_heads
     q, k, v = qkv.reshape(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
     return q, k, v
@@ -254,5 +255,6 @@ def _attend(block: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = N
     """What a block's attention adds: softmax(q·k / √(W/H)) v, heads joined, out_proj, LayerScale."""
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     joined = mixed.transpose(1, 2).flatten(2)
-    added: Tensor = block.ls_1(block.attn.out_proj(joined))
+    out = block.attn.out_proj
+    added: Tensor = block.ls_1(frozen_linear(joined, out.weight, out.bias))
     return added

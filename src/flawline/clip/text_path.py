@@ -16,11 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flawline.clip.backbone import Backbone
-from flawline.clip.registry import open_clip
+from flawline.clip.products import PlainBlock, frozen_linear, mlp
 from flawline.errors import FlawlineError
 
 SLOT = "{}"
-PlainBlock = open_clip.transformer.ResidualAttentionBlock  # the block that is known from the inside here
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def pass_through(block: Any, x: Tensor, mask: Tensor) -> Tensor:
     if not isinstance(block, PlainBlock):
         whole: Tensor = block(x, attn_mask=mask)
         return whole
-    projected = F.linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
+    projected = frozen_linear(block.ln_1(x), block.attn.in_proj_weight, block.attn.in_proj_bias)
     query, keys, values = projected.chunk(3, dim=-1)
     return finish(block, x, attend(block, query, keys, values, mask))
 
@@ -140,8 +139,8 @@ def read_at(block: Any, x: Tensor, places: Tensor, mask: Tensor) -> Tensor:
     seen = block.ln_1(x)
     width = x.shape[-1]
     weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
-    query = F.linear(seen[rows, places], weight[:width], bias[:width])
-    keys, values = F.linear(seen, weight[width:], bias[width:]).chunk(2, dim=-1)
+    query = frozen_linear(seen[rows, places], weight[:width], bias[:width])
+    keys, values = frozen_linear(seen, weight[width:], bias[width:]).chunk(2, dim=-1)
     return finish(
         block, x[rows, places], attend(block, query[:, None], keys, values, mask[places, None, None])[:, 0]
     )
@@ -157,8 +156,9 @@ def attend(block: Any, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor
 
 def finish(block: Any, x: Tensor, mixed: Tensor) -> Tensor:
     """What a block makes of its input x [..., W] and its mixed heads [..., W]: projection, residuals and MLP."""
-    x = x + block.ls_1(block.attn.out_proj(mixed))
-    added: Tensor = block.ls_2(block.mlp(block.ln_2(x)))
+    out = block.attn.out_proj
+    x = x + block.ls_1(frozen_linear(mixed, out.weight, out.bias))
+    added: Tensor = block.ls_2(mlp(block, block.ln_2(x)))
     return x + added
 
 

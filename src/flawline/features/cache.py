@@ -39,7 +39,14 @@ _LOCKS = "locks"
 _READING = "reading.json"
 _ABANDONED_SECONDS = 3600.0  # a write takes seconds: a temporary file this old has lost its writer
 # Whatever can change a value. A new comment there costs a new encoding, as it does in dvc.yaml.
-_CODE = ("clip/backbone.py", "clip/image_path.py", "clip/weights.py", "data/images.py", "features/encode.py")
+_CODE = (
+    "clip/backbone.py",
+    "clip/image_path.py",
+    "clip/products.py",
+    "clip/weights.py",
+    "data/images.py",
+    "features/encode.py",
+)
 _LIBRARIES = ("torch", "open_clip_torch", "numpy", "pillow")
 
 

@@ -293,7 +293,7 @@ class Dapo(PromptMethod):
     def _seen(self, inputs: Inputs) -> Any:
         """(cls, patches, nouns) of a few images at a time."""
         pixels = inputs.need_pixels()
-        nouns = [self.noun_of(words) for words in inputs.nouns] or [self.noun_of("")] * len(pixels)
+        nouns = self.nouns_of(inputs)
         for start in range(0, len(pixels), _CHUNK):
             part = slice(start, start + _CHUNK)
             yield *self.see(pixels[part]), nouns[part]

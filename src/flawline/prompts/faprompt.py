@@ -14,6 +14,7 @@ are chosen by the mean over the levels and read at the last; batches are half go
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import torch
@@ -22,13 +23,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from flawline.clip.backbone import Backbone
-from flawline.clip.deep_text import deep_tokens, encode_deep, start_tokens
-from flawline.clip.text_path import PromptTemplate, PromptTokens, embed, fill
+from flawline.clip.deep_text import deep_tokens, start_tokens
+from flawline.clip.prompt_tree import PromptTree
+from flawline.clip.text_path import PromptTemplate, embed
 from flawline.errors import FlawlineError
-from flawline.prompts.shared.base import OBJECT, MethodOptions, PromptMethod, TuningStage
-from flawline.prompts.shared.batches import Batch, Inputs, Prediction
+from flawline.prompts.shared.base import MethodOptions, PromptMethod, TuningStage
+from flawline.prompts.shared.batches import Batch, Inputs, Prediction, rows_by
 from flawline.prompts.shared.maps import finish_maps
-from flawline.tune.losses import shared_losses
+from flawline.tune.losses import orthogonality, shared_losses
 
 _SCORED_AT_ONCE = 32  # images; each brings K prompts of its own
 _FOCAL_GAMMA = 2
@@ -98,6 +100,21 @@ class TwoPass(Prediction):
     abnormal: Tensor
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """A noun's prompts in pass 1: raw features, normal [1, D] and abnormal [K, D], and the tree that made them."""
+
+    noun: str
+    tree: PromptTree
+    normal: Tensor
+    abnormal: Tensor
+
+    @cached_property
+    def text(self) -> Tensor:
+        """The normal feature and the mean of the raw abnormal ones, unit length [2, D]."""
+        return F.normalize(torch.cat([self.normal, self.abnormal.mean(0, keepdim=True)]), dim=-1)
+
+
 class FAPrompt(PromptMethod):
     name = "faprompt"
     fidelity = "paper"
@@ -116,54 +133,53 @@ class FAPrompt(PromptMethod):
                 f"give 1 to {patches}, or a larger backbone.image_size",
             )
         generator = torch.Generator().manual_seed(seed)
-        own = (o.abnormal_prompts, o.abnormal_tokens, width)
-        self.contexts = nn.ParameterDict(
-            {
-                "good": start_tokens((o.normal_tokens, width), generator),
-                "defective": start_tokens(own, generator),
-            }
-        )
+        self.contexts = nn.ParameterDict()
+        self.contexts["good"] = start_tokens((o.normal_tokens, width), generator)
+        self.contexts["defective"] = start_tokens((o.abnormal_prompts, o.abnormal_tokens, width), generator)
         self.deep = deep_tokens(backbone, o.deep_depth, o.deep_length, generator)
         seen = o.prior_patches * backbone.dim
         hidden = o.prior_hidden or max(1, seen // 16)
         self.prior = prior_network(seen, hidden, width, generator) if o.prior else None
 
     # --- prompts ------------------------------------------------------------------------------------------
-    def _tokens(self, state: str, noun: str) -> PromptTokens:
-        o = self.options
-        if state == "good":
-            return PromptTemplate.context(o.normal_tokens, f"{noun}.").tokenize(self.backbone)
-        count = o.normal_tokens + o.abnormal_tokens
-        return PromptTemplate.context(count, f"{o.defect_word} {noun}.").tokenize(self.backbone)
+    def prompts(self, noun: str) -> Prompts:
+        """The prompts of a noun, encoded as pass 1 reads them. They all begin with the normal tokens: one trunk."""
+        start = embed(self.backbone, torch.tensor([self.backbone.tokenizer.sot_token_id]))
+        trunk = torch.cat([start, self.contexts["good"].to(start.dtype)])
+        tree = PromptTree(self.backbone, trunk, list(self.deep), self.options.deep_half)
+        normal, abnormal = tree.encode(self._normal(noun), self._abnormal(noun, self.contexts["defective"]))
+        return Prompts(noun, tree, normal, abnormal)
 
-    def _encode(self, tokens: PromptTokens, learned: Tensor, shared: int = 0) -> Tensor:
-        """Raw features [P, D] of one template with learned tokens [P, k, W], of which the first may be shared."""
-        words = embed(self.backbone, tokens.ids[: tokens.eot + 1])
-        prompts = fill(words.expand(len(learned), *words.shape), tokens.slots, learned)
-        ends = torch.full((len(learned),), tokens.eot)
-        return encode_deep(self.backbone, prompts, ends, list(self.deep), self.options.deep_half, shared)
+    def _normal(self, noun: str, times: int = 1) -> Tensor:
+        """What follows the normal tokens in the normal prompt, so many times: [times, t, W]."""
+        return self._words(f"{noun}.", 0).expand(times, -1, -1)
 
-    def normal_features(self, noun: str, times: int = 1) -> Tensor:
-        """The raw feature of the normal prompt, encoded `times` times: [times, D]; no image changes it."""
-        return self._encode(self._tokens("good", noun), self.contexts["good"].expand(times, -1, -1))
+    def _abnormal(self, noun: str, own: Tensor) -> Tensor:
+        """What follows the normal tokens in abnormal prompts with tokens of their own [P, k, W]: [P, t, W]."""
+        words = self._words(f"{self.options.defect_word} {noun}.", self.options.abnormal_tokens)
+        return torch.cat([own.to(words.dtype), words.expand(len(own), -1, -1)], dim=1)
 
-    def abnormal_features(self, noun: str, prior: Tensor | None = None) -> Tensor:
-        """Raw features of the abnormal prompts, [K, D]; with a prior [B, W] each image's own, [B, K, D]."""
-        private = self.contexts["defective"]
-        if prior is not None:
-            private = private + prior[:, None, None]
-        shared = self.contexts["good"].expand(*private.shape[:-2], -1, -1)
-        learned = torch.cat([shared, private], dim=-2)
-        flat = learned.reshape(-1, *learned.shape[-2:])
-        features = self._encode(self._tokens("defective", noun), flat, shared=1 + self.options.normal_tokens)
-        return features.unflatten(0, learned.shape[:-2])
+    def _words(self, words: str, own: int) -> Tensor:
+        """Embeddings [w, W] of the words after all learned tokens, with the end token."""
+        count = self.options.normal_tokens + own
+        tokens = PromptTemplate.context(count, words).tokenize(self.backbone)
+        return embed(self.backbone, tokens.ids[1 + count : tokens.eot + 1])
+
+    def own_abnormal(self, prompts: Prompts, prior: Tensor) -> Tensor:
+        """Raw features of the abnormal prompts as images with a prior [B, W] read them: [B, K, D]."""
+        own = (self.contexts["defective"] + prior[:, None, None]).flatten(0, 1)
+        return prompts.tree.encode(self._abnormal(prompts.noun, own))[0].unflatten(0, (len(prior), -1))
 
     def text_features(self, noun: str) -> Tensor:
-        return self._united(noun, self.abnormal_features(noun))
+        return self.prompts(noun).text
 
-    def _united(self, noun: str, abnormal: Tensor) -> Tensor:
-        """Pass 1: the normal feature and the mean of the raw abnormal ones [K, D], unit length [2, D]."""
-        return F.normalize(torch.cat([self.normal_features(noun), abnormal.mean(0, keepdim=True)]), dim=-1)
+    @torch.no_grad()
+    def folded_prompts(self, noun: str) -> Prompts:
+        """`prompts(noun)`, encoded once until `unfold()`."""
+        cache: dict[tuple[str, str], Prompts] = self.__dict__.setdefault("_folded", {})
+        if ("prompts", noun) not in cache:
+            cache["prompts", noun] = self.prompts(noun)
+        return cache["prompts", noun]
 
     # --- the two passes -----------------------------------------------------------------------------------
     @torch.no_grad()
@@ -187,40 +203,33 @@ class FAPrompt(PromptMethod):
         prior: Tensor = self.prior(patches[:, -1][rows, self.chosen(patches, text)].flatten(1))
         return prior
 
-    def two_passes(self, inputs: Inputs, noun: str, text: Tensor) -> tuple[Prediction, Prediction, Tensor]:
-        """Pass 1, pass 2 and the prior [B, W] of images of one noun, given its `text_features`."""
+    def two_passes(self, inputs: Inputs, prompts: Prompts) -> tuple[Prediction, Prediction, Tensor]:
+        """Pass 1, pass 2 and the prior [B, W] of images of one noun."""
+        text = prompts.text
         first = self.compare(inputs.cls, inputs.patches, text)
         prior = self.prior_of(inputs.patches, text)
         if self.prior is None:
             return first, first, prior
-        own = F.normalize(self.abnormal_features(noun, prior).mean(1), dim=-1)
+        own = F.normalize(self.own_abnormal(prompts, prior).mean(1), dim=-1)
         normal = text[0].expand_as(own)
         if self.options.deep_half and own.requires_grad:  # released code rounds its gradient once an image
-            normal = F.normalize(self.normal_features(noun, len(own)), dim=-1)
-        each = torch.stack([normal, own], dim=1)
-        return first, self.compare(inputs.cls, inputs.patches, each), prior
+            normal = F.normalize(prompts.tree.encode(self._normal(prompts.noun, len(own)))[0], dim=-1)
+        return first, self.compare(inputs.cls, inputs.patches, torch.stack([normal, own], dim=1)), prior
 
     def predict(self, batch: Batch) -> TwoPass:
         order, parts, abnormal = [], [], []
-        for noun, rows in self._by_noun(batch.inputs):
-            abnormal.append(self.abnormal_features(noun))
-            text = self._united(noun, abnormal[-1])
-            first, second, prior = self.two_passes(batch.inputs.rows(rows), noun, text)
+        for noun, rows in rows_by(self.nouns_of(batch.inputs)).items():
+            prompts = self.prompts(noun)
+            first, second, prior = self.two_passes(batch.inputs.rows(rows), prompts)
             texts = [one.text.expand(len(rows), 2, -1) for one in (first, second)]
             parts.append((second.image, first.patches, texts[0], second.patches, texts[1], prior))
+            abnormal.append(prompts.abnormal)
             order.append(rows)
         back = torch.cat(order).argsort()
         image, patches, text, specific, specific_text, prior = (
             torch.cat(pieces)[back] for pieces in zip(*parts, strict=True)
         )
         return TwoPass(image, patches, text, specific, specific_text, prior, torch.stack(abnormal))
-
-    def _by_noun(self, inputs: Inputs) -> list[tuple[str, Tensor]]:
-        wanted = [self.noun_of(words) for words in inputs.nouns] or [OBJECT] * len(inputs)
-        return [
-            (noun, torch.tensor([k for k, other in enumerate(wanted) if other == noun]))
-            for noun in sorted(set(wanted))
-        ]
 
     # --- tuning -------------------------------------------------------------------------------------------
     def stages(self) -> list[TuningStage]:
@@ -278,17 +287,16 @@ class FAPrompt(PromptMethod):
     def score(self, inputs: Inputs, size: int) -> tuple[Tensor, Tensor]:
         image = torch.empty(len(inputs))
         probability = torch.empty(len(inputs), inputs.patches.shape[2])
-        for noun, of_noun in self._by_noun(inputs):
+        for noun, of_noun in rows_by(self.nouns_of(inputs)).items():
             for rows in of_noun.split(_SCORED_AT_ONCE):
-                first, second, _ = self.two_passes(inputs.rows(rows), noun, self.folded(noun))
+                first, second, _ = self.two_passes(inputs.rows(rows), self.folded_prompts(noun))
                 scores, patches = self.combined(first, second)
                 image[rows], probability[rows] = scores.float(), patches.float()
         return image, finish_maps(probability, size, self.options.smoothing * size / self.backbone.image_size)
 
     def learned_tokens(self) -> dict[str, Tensor]:
-        found = {"good": self.contexts["good"].detach()}
-        abnormal = self.contexts["defective"].detach()
-        return found | {f"defective {k}": tokens for k, tokens in enumerate(abnormal, 1)}
+        abnormal = enumerate(self.contexts["defective"].detach(), 1)
+        return {"good": self.contexts["good"].detach()} | {f"defective {k}": own for k, own in abnormal}
 
     def words(self) -> dict[str, Any]:
         o = self.options
@@ -301,20 +309,12 @@ class FAPrompt(PromptMethod):
 
 def prior_network(seen: int, hidden: int, width: int, generator: torch.Generator) -> nn.Sequential:
     """Linear, ReLU, Linear: [B, seen] → [B, width]; uniform as torch draws them, but from the generator."""
-    first = nn.utils.skip_init(nn.Linear, seen, hidden)
-    second = nn.utils.skip_init(nn.Linear, hidden, width)
+    first, second = nn.utils.skip_init(nn.Linear, seen, hidden), nn.utils.skip_init(nn.Linear, hidden, width)
     with torch.no_grad():
         for layer in (first, second):
-            bound = layer.in_features**-0.5
             for parameter in layer.parameters():
-                parameter.uniform_(-bound, bound, generator=generator)
+                parameter.uniform_(-(layer.in_features**-0.5), layer.in_features**-0.5, generator=generator)
     return nn.Sequential(OrderedDict(linear1=first, relu=nn.ReLU(), linear2=second))
-
-
-def orthogonality(features: Tensor) -> Tensor:
-    """Sum over pairs of |cosine| of features [..., K, D]; K(K-1)/2 where all are parallel."""
-    unit = F.normalize(features, dim=-1)
-    return (unit @ unit.mT).abs().triu(diagonal=1).sum((-2, -1))
 
 
 Method = FAPrompt

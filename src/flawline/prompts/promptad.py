@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from flawline.clip.backbone import Backbone
 from flawline.clip.text_path import PromptTemplate, embed, encode_prompts, fill
 from flawline.errors import FlawlineError
-from flawline.prompts.shared.base import OBJECT, MethodOptions, PromptMethod, TuningStage
-from flawline.prompts.shared.batches import Batch, Inputs, Prediction
+from flawline.prompts.shared.base import MethodOptions, PromptMethod, TuningStage
+from flawline.prompts.shared.batches import Batch, Inputs, Prediction, rows_by
 from flawline.prompts.shared.fusion import harmonic
 from flawline.prompts.shared.maps import finish_maps, upsample
-from flawline.prompts.shared.memory import Kept, PatchMemory, categories_of, rows_by
+from flawline.prompts.shared.memory import Kept, PatchMemory, categories_of
 from flawline.prompts.shared.one_class import OneClassText
 
 BRANCHES = ("cls", "seg")
@@ -184,8 +184,7 @@ class PromptAd(PromptMethod):
         return self._predict(batch.inputs, None)
 
     def _predict(self, inputs: Inputs, contexts: Mapping[str, Tensor] | None) -> PromptAdPrediction:
-        known = inputs.nouns or [OBJECT] * len(inputs)
-        rows = rows_by([self.noun_of(words) for words in known])
+        rows = rows_by(self.nouns_of(inputs))
         texts = {noun: {branch: self.encode(branch, noun, contexts) for branch in BRANCHES} for noun in rows}
         order = torch.cat(list(rows.values())).argsort()
         image = torch.cat([self._compare(inputs.cls[k], texts[n]["cls"].pair) for n, k in rows.items()])
@@ -276,9 +275,9 @@ class PromptAd(PromptMethod):
         """
         visual = self.memory.distance(self._taps(inputs), inputs.categories).mean(1)
         image, patches = torch.empty(len(inputs)), torch.empty_like(visual)
-        nouns = [self.noun_of(words) for words in inputs.nouns or [OBJECT] * len(inputs)]
         categories = map(self.memory.resolve, categories_of(inputs.categories, len(inputs)))
-        for (category, noun), rows in rows_by(list(zip(categories, nouns, strict=True))).items():
+        pairs_of = zip(categories, self.nouns_of(inputs), strict=True)
+        for (category, noun), rows in rows_by(list(pairs_of)).items():
             pairs = self.prototypes(category, noun)
             image[rows] = self._compare(inputs.cls[rows], pairs["cls"])[:, 1]
             patches[rows] = self._compare(inputs.patches[rows], pairs["seg"])[..., 1].mean(1)

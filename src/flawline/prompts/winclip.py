@@ -18,9 +18,9 @@ from flawline.clip.backbone import Backbone
 from flawline.clip.image_path import read_patches, walk
 from flawline.clip.windows import encode_windows, spread, windows
 from flawline.prompts.shared.base import MethodOptions, PromptMethod
-from flawline.prompts.shared.batches import Inputs
+from flawline.prompts.shared.batches import Inputs, rows_by
 from flawline.prompts.shared.maps import finish_maps
-from flawline.prompts.shared.memory import PatchMemory, rows_by
+from flawline.prompts.shared.memory import PatchMemory
 from flawline.prompts.shared.sentences import ABNORMAL_STATES, NORMAL_STATES, prototypes, templates
 
 PATCH = "patch"
@@ -141,7 +141,7 @@ class WinClip(PromptMethod):
     def _nouns(self, inputs: Inputs) -> list[str]:
         if self.options.noun == "folder" and inputs.categories:
             return list(inputs.categories)
-        return [self.noun_of(words) for words in inputs.nouns or [""] * len(inputs)]
+        return self.nouns_of(inputs)
 
     def _abnormal(self, features: Tensor, text: Tensor) -> Tensor:
         return (features @ text.T / self.options.temperature).softmax(-1)[..., 1]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from flawline.clip.image_path import Encoded, encode_resolved, resolve_paths
+from flawline.clip.products import onednn
 
 if TYPE_CHECKING:
     from flawline.prompts.shared.base import PromptMethod
@@ -22,16 +23,20 @@ class Plan:
         precision: `float32`, or `bfloat16` where autocast allows it.
         compiled: by torch.compile; batches are then filled up to one size.
         narrow: the last block computes the class token alone where nothing else is read from it.
+        onednn: products by the other library inside torch, see flawline.clip.products; still float32.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
     compiled: bool = False
     narrow: bool = False
+    onednn: bool = False
 
     @property
     def name(self) -> str:
         """For files and people: `bfloat16 narrow compiled`."""
-        return self.precision + " narrow" * self.narrow + " compiled" * self.compiled
+        return (
+            self.precision + " narrow" * self.narrow + " onednn" * self.onednn + " compiled" * self.compiled
+        )
 
 
 #: what evaluation runs, and scoring unless it was asked to be fast
@@ -65,6 +70,7 @@ class Encoder:
         device = self.backbone.device.type
         with (
             torch.no_grad(),
+            onednn(self.plan.onednn),
             torch.autocast(device, torch.bfloat16, enabled=self.plan.precision == "bfloat16"),
         ):
             read = self._run(pixels)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from flawline.clip.products import has_onednn
 from flawline.data.scratch import NAME, scratch
 from flawline.files import write_json
 from flawline.serve.encoder import PLAIN, Encoder, Plan
@@ -84,7 +85,8 @@ Look = Callable[["Tensor", Encoder], Sequence[Seen]]
 def candidates(compiler: bool) -> list[Plan]:
     """Plans worth timing, the plain one first."""
     plans = [PLAIN, Plan(narrow=True), Plan("bfloat16", narrow=True)]
-    return plans + [Plan(plan.precision, True, True) for plan in plans[1:]] if compiler else plans
+    compiled = [Plan(plan.precision, True, True) for plan in plans[1:]] if compiler else []
+    return plans + [Plan(narrow=True, onednn=True)] * has_onednn() + compiled
 
 
 def has_compiler() -> bool:

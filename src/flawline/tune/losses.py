@@ -5,6 +5,7 @@ C classes (0 = good), S pixels a side of the masks.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from flawline.prompts.shared.batches import Batch, Prediction
@@ -30,6 +31,12 @@ def dice(maps: Tensor, masks: Tensor) -> Tensor:
     """1 - (2·overlap + 1)/(sum + 1) an image, averaged over the batch."""
     a, b = maps.flatten(1), masks.float().flatten(1)
     return (1 - (2 * (a * b).sum(1) + 1) / (a.sum(1) + b.sum(1) + 1)).mean()
+
+
+def orthogonality(features: Tensor) -> Tensor:
+    """Sum over pairs of |cosine| of features [..., K, D]; K(K-1)/2 where all are parallel."""
+    unit = F.normalize(features, dim=-1)
+    return (unit @ unit.mT).abs().triu(diagonal=1).sum((-2, -1))
 
 
 def shared_losses(names: set[str], batch: Batch, prediction: Prediction) -> dict[str, Tensor]:

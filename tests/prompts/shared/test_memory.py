@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from flawline.errors import FlawlineError
 from flawline.prompts.shared import memory
-from flawline.prompts.shared.memory import PatchMemory, rows_by
+from flawline.prompts.shared.memory import PatchMemory
 
 
 def _features(images: int = 6, seed: int = 0, levels: int = 2) -> Tensor:
@@ -114,8 +114,3 @@ def test_memories_travel_with_the_state_of_a_module_whatever_their_names() -> No
     other.load_state_dict(state)
     new = _features(3, seed=1)
     assert torch.equal(other["memory"].distance(new, names), holder["memory"].distance(new, names))  # type: ignore[operator]
-
-
-def test_rows_by_sorts_the_keys_and_keeps_the_order() -> None:
-    found = rows_by(["b", "a", "b"])
-    assert list(found) == ["a", "b"] and found["b"].tolist() == [0, 2]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flawline.clip.backbone import Backbone
 from flawline.errors import FlawlineError
-from flawline.prompts.shared.batches import Batch, Inputs, Judged, Prediction
+from flawline.prompts.shared.batches import Batch, Inputs, Judged, Prediction, rows_by
 
 if TYPE_CHECKING:
     from flawline.tune.loop import TuningData
@@ -183,10 +183,14 @@ class PromptMethod(nn.Module, ABC):
         """The noun put into prompts for images whose category reads `words` (empty when unknown)."""
         return words if self.options.noun == "category" and words else OBJECT
 
+    def nouns_of(self, inputs: Inputs) -> list[str]:
+        """The noun of each image."""
+        return [self.noun_of(words) for words in inputs.nouns or [""] * len(inputs)]
+
     def predict(self, batch: Batch) -> Prediction:
         """Probabilities of a training batch; each image is compared with the prompts of its own noun."""
-        nouns = [self.noun_of(words) for words in batch.inputs.nouns]
-        distinct = sorted(set(nouns)) or [OBJECT]
+        nouns = self.nouns_of(batch.inputs)
+        distinct = sorted(set(nouns))
         texts = [self.text_features(noun) for noun in distinct]
         if len(texts) == 1:
             return self.compare(batch.cls, batch.patches, texts[0])
@@ -215,9 +219,7 @@ class PromptMethod(nn.Module, ABC):
 
         image = torch.empty(len(inputs))
         probability = torch.empty(len(inputs), inputs.patches.shape[2])
-        wanted = [self.noun_of(words) for words in inputs.nouns or [""] * len(inputs)]
-        for noun in sorted(set(wanted)):
-            rows = torch.tensor([k for k, other in enumerate(wanted) if other == noun])
+        for noun, rows in rows_by(self.nouns_of(inputs)).items():
             prediction = self.compare(inputs.cls[rows], inputs.patches[rows], self.folded(noun))
             bad, local = self.anomaly(prediction)
             image[rows], probability[rows] = bad.float(), local.float()

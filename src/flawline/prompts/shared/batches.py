@@ -5,13 +5,16 @@ Dimensions: B images, L levels of the image path, N patches, D joint, W width of
 """
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from flawline.errors import FlawlineError
 
 #: scores [B], maps [B, S, S], types [B, 1 + K], type maps [B, 1 + K, S, S]
 Judged = tuple[Tensor, Tensor, Tensor, Tensor]
+Key = TypeVar("Key", str, tuple[str, str])
 
 
 @dataclass(frozen=True)
@@ -87,3 +90,8 @@ class Prediction:
     image: Tensor
     patches: Tensor
     text: Tensor
+
+
+def rows_by(keys: list[Key]) -> dict[Key, Tensor]:
+    """Rows int64 of each distinct key, keys sorted."""
+    return {k: torch.tensor([i for i, key in enumerate(keys) if key == k]) for k in sorted(set(keys))}

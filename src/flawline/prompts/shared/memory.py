@@ -6,18 +6,18 @@ FACT: the score ½(1 - max cosine) with the good patches is that of WinCLIP+ (CV
 Dimensions: B images, L levels, N tokens (patches or windows) an image, W width, M remembered tokens a level.
 """
 
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flawline.errors import FlawlineError
+from flawline.prompts.shared.batches import rows_by
 
 # Numbers in one block of cosines: 16 MiB of float32, however large memory and images are.
 _BLOCK = 2**22
 _MOST_COLUMNS = 4096
-Key = TypeVar("Key", str, tuple[str, str])
 #: the category of images whose category nobody told
 UNKNOWN = ""
 
@@ -101,8 +101,3 @@ def nearest(tokens: Tensor, good: Tensor) -> Tensor:
 def categories_of(categories: list[str], count: int) -> list[str]:
     """The category of each of `count` images; the unknown one where none are told."""
     return list(categories) or [UNKNOWN] * count
-
-
-def rows_by(keys: list[Key]) -> dict[Key, Tensor]:
-    """Rows int64 of each distinct key, keys sorted."""
-    return {k: torch.tensor([i for i, key in enumerate(keys) if key == k]) for k in sorted(set(keys))}

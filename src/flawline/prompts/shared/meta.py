@@ -124,7 +124,7 @@ class MetaGuided(PromptMethod):
             batch: the images.
             teachers: used in place of the method's own.
         """
-        own = [self.noun_of(words) for words in batch.inputs.nouns] or [OBJECT]
+        own = self.nouns_of(batch.inputs)
         features = {noun: teachers[noun] if teachers else self.teacher(noun) for noun in dict.fromkeys(own)}
         return features[own[0]] if len(features) == 1 else torch.stack([features[noun] for noun in own])
 
