@@ -7,7 +7,10 @@ on the machine do not decide. A step is what the tuning loop does: rows of the b
 optimiser. The other side also reads its images from PNG files of 1024 px, the size of MVTec AD's, as a loop without a
 store has to; the ratio without the reading stands beside it under `details`.
 
-    python -m benchmarks.cached_tuning [b16] [l14] [--steps N]
+The images are encoded as the features stage does it, by torch's own products; `--onednn` also measures a step whose
+images are encoded by oneDNN's, as tuning does with its prompts and a plan of `--fast` scoring with images.
+
+    python -m benchmarks.cached_tuning [b16] [l14] [--steps N] [--onednn]
     python -m benchmarks.cached_tuning sizes [--steps N]      # for the plot: ViT-B-16-plus at growing image sizes
 """
 
@@ -87,10 +90,11 @@ def _refuse(*_: object) -> Any:
 
 
 def steps(method_name: str, backbone: Any, data: Any, files: list[Path]) -> dict[str, Callable[[], object]]:
-    """One tuning step on cached features, one that encodes its images again, and the reading of these alone."""
+    """One tuning step on cached features; one that encodes its images again, also by oneDNN; reading them alone."""
     import torch
 
     from flawline.clip.image_path import encode_image
+    from flawline.clip.products import onednn
     from flawline.data.images import load_rgb
     from flawline.prompts import method_class, method_options
     from flawline.prompts.shared.batches import Batch
@@ -112,26 +116,35 @@ def steps(method_name: str, backbone: Any, data: Any, files: list[Path]) -> dict
     def reading() -> torch.Tensor:
         return torch.stack([backbone.preprocess(load_rgb(file)) for file in files])
 
-    def encoding() -> None:
+    def encoding(by_onednn: bool = False) -> None:
         batch = data.rows(everything)
-        found = encode_image(backbone, reading(), paths)["vv"]
+        with onednn(by_onednn):
+            found = encode_image(backbone, reading(), paths)["vv"]
         step(Batch(replace(batch.inputs, cls=found.cls, patches=found.patches), batch.labels, batch.masks))
 
     cached()  # the optimiser's state and the library's buffers are made once
-    return {"cached": cached, "encoding": encoding, "reading": reading}
+    return {
+        "cached": cached,
+        "encoding": encoding,
+        "reading": reading,
+        "encoding_onednn": lambda: encoding(by_onednn=True),
+    }
 
 
-def measure(name: str, size: int, count: int) -> dict[str, dict[str, float]]:
+def measure(name: str, size: int, count: int, by_onednn: bool = False) -> dict[str, dict[str, float]]:
     """Processor seconds of a step of each method, by side."""
     from flawline.determinism import make_torch_deterministic
 
     make_torch_deterministic(0, threads=1)
     with tempfile.TemporaryDirectory() as folder:
         backbone, data, files = prepare(name, size, Path(folder))
-        return {
-            method: in_turn(steps(method, backbone, data, files), count, warm=0, clock=time.process_time)
-            for method in METHODS
-        }
+        found = {}
+        for method in METHODS:
+            sides = steps(method, backbone, data, files)
+            if not by_onednn:
+                del sides["encoding_onednn"]
+            found[method] = in_turn(sides, count, warm=0, clock=time.process_time)
+        return found
 
 
 def sizes(count: int) -> None:
@@ -150,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("backbones", nargs="*", help=f"of {', '.join(BACKBONES)}; default: all; or: sizes")
     parser.add_argument("--steps", type=int, default=5, help="measured steps a side")
+    parser.add_argument("--onednn", action="store_true", help="also encode the images by oneDNN's products")
     given = parser.parse_args()
     if given.backbones == ["sizes"]:
         sizes(given.steps)
@@ -158,12 +172,14 @@ def main() -> None:
         name, size = BACKBONES[short]
         ratios: dict[str, float] = {}
         told: dict[str, float | str] = {"backbone": name, "size": size, "steps": given.steps}
-        for method, took in measure(name, size, given.steps).items():
+        for method, took in measure(name, size, given.steps, given.onednn).items():
             ratios[method] = took["encoding"] / took["cached"]
             told[f"ratio_{method}"] = round(ratios[method], 2)
             told[f"ratio_{method}_without_reading"] = round(
                 (took["encoding"] - took["reading"]) / took["cached"], 2
             )
+            if given.onednn:
+                told[f"ratio_{method}_onednn"] = round(took["encoding_onednn"] / took["cached"], 2)
             print(
                 f"{name} at {size} px, {method}: {took['cached']:.2f} s a step on cached features, "
                 f"{took['encoding']:.2f} s encoding again: {ratios[method]:.1f} times",
