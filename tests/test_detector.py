@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from flawline.clip import image_path
 from flawline.clip.backbone import Backbone, load_backbone
 from flawline.clip.image_path import resolve_paths
 from flawline.detector import Detector, type_name
@@ -207,9 +208,13 @@ def test_a_method_that_runs_the_tower_has_nothing_encoded_for_it(
     detector.method.backbone.visual.transformer.resblocks[0].register_forward_hook(
         lambda *_: blocks.append("method")
     )
-    detector.method.backbone.visual.transformer.resblocks[0].attn.out_proj.register_forward_hook(
-        lambda *_: blocks.append("path")  # open_clip's own attention does not call it
-    )
+    attend = image_path._attend
+
+    def attend_and_tell(*given: torch.Tensor) -> torch.Tensor:
+        blocks.append("path")
+        return attend(*given)
+
+    monkeypatch.setattr(image_path, "_attend", attend_and_tell)
     found = {}
     for declared in (True, False):
         monkeypatch.setattr(kind, "reads_cls", declared, raising=False)

@@ -14,10 +14,10 @@ WIDE = products._WORTH_IT
 needs_onednn = pytest.mark.skipif(not products.has_onednn(), reason="a torch without oneDNN")
 
 
-def given(inputs: int = WIDE, gradient: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+def given(inputs: int = WIDE, outputs: int = WIDE, gradient: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3, 5, inputs, generator=generator, requires_grad=gradient)
-    return x, torch.randn(7, inputs, generator=generator), torch.randn(7, generator=generator)
+    return x, torch.randn(outputs, inputs, generator=generator), torch.randn(outputs, generator=generator)
 
 
 class Calls:
@@ -80,7 +80,8 @@ def test_it_is_used_while_tuning_and_where_it_is_asked_for() -> None:
 def test_it_is_left_where_it_does_not_suit() -> None:
     x, weight, bias = given()
     assert count_calls(x, weight.requires_grad_(), bias) == 0  # a weight that trains
-    assert count_calls(*given(WIDE - 1)) == 0
+    assert count_calls(*given(inputs=WIDE - 1)) == 0
+    assert count_calls(*given(outputs=WIDE - 1)) == 0
     assert count_calls(x.double(), weight.detach().double(), bias.double()) == 0
 
 

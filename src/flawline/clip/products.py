@@ -22,7 +22,7 @@ from flawline.clip.registry import open_clip
 
 PlainBlock = open_clip.transformer.ResidualAttentionBlock  # the block that is known from the inside here
 
-_WORTH_IT = 256  # inputs of a row; below, calling costs more than it saves
+_WORTH_IT = 256  # inputs and outputs of a row; below, calling costs more than it saves
 _asked_for: ContextVar[bool] = ContextVar("onednn", default=False)
 
 
@@ -55,7 +55,7 @@ def frozen_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
         )
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        and weight.shape[1] >= _WORTH_IT
+        and min(weight.shape) >= _WORTH_IT
         and has_onednn()
     )
     if not suits:
